@@ -1,0 +1,1 @@
+"""recstream's database schema, version by version (Alembic)."""

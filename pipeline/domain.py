@@ -1,0 +1,151 @@
+"""The words of recstream as types: what travels between the stages. No I/O, no imports from the project."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+from uuid import UUID
+
+CustomerId = NewType("CustomerId", str)
+ProductId = NewType("ProductId", str)
+RunId = NewType("RunId", UUID)
+Rank = NewType("Rank", int)  # counts from 1
+
+
+class RunKind(StrEnum):
+    """What set a run off: the schedule, or a wish for certain customers now."""
+
+    NIGHTLY = "nightly"
+    ON_DEMAND = "on_demand"
+
+
+class RunState(StrEnum):
+    """FINISHED: every customer has a complete slate. FAILED and CANCELLED can be resumed."""
+
+    PLANNED = "planned"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class SlateState(StrEnum):
+    """PENDING and STREAMING are unfinished; COMPLETE has all that was asked for; SHORT some of it; FAILED none."""
+
+    PENDING = "pending"
+    STREAMING = "streaming"
+    COMPLETE = "complete"
+    SHORT = "short"
+    FAILED = "failed"
+
+
+class Ending(StrEnum):
+    """How one attempt's answer ended. COMPLETE and ENOUGH are good; every other one has its typed error."""
+
+    COMPLETE = "complete"  # the model said stop
+    ENOUGH = "enough"  # all that was asked for is here: we closed early
+    SHORT = "short"  # the model said stop with fewer than asked for
+    LENGTH_LIMIT = "length_limit"
+    REFUSED = "refused"
+    CUT = "cut"
+    UNREACHABLE = "unreachable"
+    RATE_LIMITED = "rate_limited"
+    ENDPOINT_ERROR = "endpoint_error"
+    FATAL = "fatal"
+    ABANDONED = "abandoned"  # the reader left the loop, or the process was stopped
+
+
+class RejectionReason(StrEnum):
+    """Why an object of an answer is not a recommendation."""
+
+    NOT_JSON = "not_json"
+    NOT_AN_ITEM = "not_an_item"
+    UNKNOWN_CANDIDATE = "unknown_candidate"
+    REPEATED_PRODUCT = "repeated_product"
+    MISSING_SCORE = "missing_score"
+    SCORE_OUT_OF_RANGE = "score_out_of_range"
+    BEYOND_ASKED = "beyond_asked"
+    REFUSED_BY_DATABASE = "refused_by_database"
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A line of the catalog as the ranking needs it. `price` is in the shop's currency, None if unknown."""
+
+    product_id: ProductId
+    name: str
+    brand: str | None = None
+    category: str | None = None
+    price: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is known of one customer, in segments ready to be read: title to text, in the order of the prompt.
+
+    A segment with nothing in it is absent. Every text is bounded (see `pipeline.profiles`).
+    """
+
+    customer_id: CustomerId
+    segments: tuple[tuple[str, str], ...] = ()
+    pinned_candidates: tuple[ProductId, ...] = ()
+
+    def as_text(self) -> str:
+        """The profile in the form `Title: text`, a segment a line."""
+        return "\n".join(f"{title}: {text}" for title, text in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """One validated place on a slate. `relevance_score` is 0 to 1: an ordering, not a probability."""
+
+    rank: Rank
+    product_id: ProductId
+    product_name: str
+    relevance_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedRecommendation:
+    """A recommendation that is durable: its transaction has committed."""
+
+    recommendation: Recommendation
+    committed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An object of the answer that was refused, with the raw text (bounded)."""
+
+    reason: RejectionReason
+    detail: str
+    raw: str
+
+
+Outcome = Recommendation | Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer as the endpoint reported them; `estimated` if it did not and we counted characters."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0
+    estimated: bool = False
+
+
+@dataclass(slots=True)
+class AnswerRecord:
+    """What one attempt leaves for the ledger. The streaming stage fills it while it reads.
+
+    Times are seconds since the request was sent; None for what never came.
+    """
+
+    request_id: str | None = None
+    status: int | None = None
+    model: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: str | None = None
+    first_byte_s: float | None = None
+    whole_s: float | None = None

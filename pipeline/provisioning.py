@@ -1,0 +1,85 @@
+"""What stands in where nothing is configured: the embedded Postgres and the offline ranker, each said aloud."""
+
+import atexit
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+
+from pipeline.embedded_postgres import embedded_postgres
+from pipeline.errors import ConfigurationError
+from pipeline.offline_ranker.process import offline_ranker
+from pipeline.settings import OFFLINE_MODEL, Settings
+from pipeline.streaming import Endpoint
+
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+OFFLINE_NOTICE = (
+    "recstream: neither OPENAI_API_KEY nor OPENAI_BASE_URL is set: the offline ranker answers, "
+    "by word overlap, which is no language model's judgement"
+)
+
+
+@contextmanager
+def provided_database(settings: Settings) -> Iterator[str]:
+    """The URL of the database to use, which lives at least as long as the context.
+
+    Raises:
+        ConfigurationError, DatabaseError: the embedded server cannot be started.
+    """
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    with embedded_postgres(settings.home) as server:
+        yield server.url()
+
+
+@contextmanager
+def provided_endpoint(settings: Settings) -> Iterator[Endpoint]:
+    """The endpoint to ask, which lives at least as long as the context.
+
+    Raises:
+        ConfigurationError: a key or base URL is set, but no model; or the offline ranker cannot be started.
+    """
+    if not settings.offline:
+        yield _configured_endpoint(settings)
+        return
+    print(OFFLINE_NOTICE, file=sys.stderr)
+    with offline_ranker(tokens_per_second=settings.offline_tokens_per_second) as ranker:
+        yield _endpoint(settings, ranker.base_url, api_key="offline", model=OFFLINE_MODEL)
+
+
+def endpoint_for_this_process(settings: Settings) -> Endpoint:
+    """As `provided_endpoint`, with an offline ranker that lives as long as the process."""
+    if not settings.offline:
+        return _configured_endpoint(settings)
+    base_url = _base_url_of_lasting_ranker(settings.offline_tokens_per_second)
+    return _endpoint(settings, base_url, api_key="offline", model=OFFLINE_MODEL)
+
+
+@cache
+def _base_url_of_lasting_ranker(tokens_per_second: float) -> str:
+    print(OFFLINE_NOTICE, file=sys.stderr)
+    lasting = ExitStack()
+    ranker = lasting.enter_context(offline_ranker(tokens_per_second=tokens_per_second))
+    atexit.register(lasting.close)
+    return ranker.base_url
+
+
+def _configured_endpoint(settings: Settings) -> Endpoint:
+    if settings.model is None:
+        raise ConfigurationError("no model is named: set RECSTREAM_MODEL (or `model` in recstream.toml, or --model)")
+    key = settings.openai_api_key.get_secret_value() if settings.openai_api_key is not None else "none"
+    return _endpoint(settings, settings.openai_base_url or OPENAI_BASE_URL, api_key=key, model=settings.model)
+
+
+def _endpoint(settings: Settings, base_url: str, *, api_key: str, model: str) -> Endpoint:
+    return Endpoint(
+        base_url=base_url,
+        api_key=api_key,
+        model=model,
+        temperature=settings.temperature,
+        connect_timeout_s=settings.connect_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        answer_timeout_s=settings.answer_timeout_s,
+        is_offline_ranker=settings.offline or model == OFFLINE_MODEL,
+    )

@@ -1,0 +1,160 @@
+"""The flow of one slate: profile → prompt → stream → parse → validate → write, attempt after attempt."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from openai import AsyncOpenAI
+
+from pipeline.domain import (
+    AnswerRecord,
+    CommittedRecommendation,
+    Ending,
+    Product,
+    Profile,
+    SlateState,
+)
+from pipeline.errors import (
+    AnswerCutError,
+    AnswerError,
+    AnswerLimitError,
+    AnswerRefusedError,
+    AnswerShortError,
+    EndpointFatalError,
+    EndpointRefusedError,
+    EndpointUnreachableError,
+    RateLimitedError,
+)
+from pipeline.group_commit import GroupCommit
+from pipeline.parsing import parse
+from pipeline.prompts import Prompt, compose
+from pipeline.slates import Slate, SlateLedger
+from pipeline.streaming import Endpoint, stream
+from pipeline.validation import Judge, remaining, validate
+from pipeline.writing import write
+
+_LONGEST_PAUSE_S = 30.0
+
+_ENDINGS: tuple[tuple[type[AnswerError], Ending], ...] = (
+    (EndpointFatalError, Ending.FATAL),
+    (RateLimitedError, Ending.RATE_LIMITED),
+    (EndpointRefusedError, Ending.ENDPOINT_ERROR),
+    (EndpointUnreachableError, Ending.UNREACHABLE),
+    (AnswerCutError, Ending.CUT),
+    (AnswerLimitError, Ending.LENGTH_LIMIT),
+    (AnswerRefusedError, Ending.REFUSED),
+    (AnswerShortError, Ending.SHORT),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SlateServices:
+    """What the slates of one run share."""
+
+    client: AsyncOpenAI
+    endpoint: Endpoint
+    writer: GroupCommit
+    ledger: SlateLedger
+    slate_size: int
+    attempts: int
+
+
+async def recommend(
+    profile: Profile, candidates: Sequence[Product], services: SlateServices
+) -> AsyncGenerator[CommittedRecommendation]:
+    """Yield each recommendation once it is durable; go on where an earlier try broke off.
+
+    How the slate ended stands in the ledger. A customer whose attempts all fail raises nothing: the night goes on.
+
+    Raises:
+        EndpointFatalError: no customer can be served; the run must stop.
+        DatabaseError: the rows yielded before are durable, nothing more can be written.
+    """
+    slate = await services.ledger.open(profile.customer_id, candidates, services.slate_size)
+    problem: AnswerError | None = None
+    for tried in range(services.attempts):
+        if not slate.missing:
+            break
+        if problem is not None:
+            await asyncio.sleep(_pause(tried, problem))
+        attempt = _Attempt(profile, candidates, slate, services)
+        async with aclosing(attempt.run()) as rows:
+            async for row in rows:
+                yield row
+        problem = attempt.problem
+    await _close(slate, problem, services.ledger)
+
+
+class _Attempt:
+    """One request for the rows that are missing. `problem` is what kept it from giving all of them."""
+
+    def __init__(self, profile: Profile, candidates: Sequence[Product], slate: Slate, services: SlateServices) -> None:
+        self._candidates = remaining(candidates, slate.placed)
+        self._prompt: Prompt = compose(profile.as_text(), self._candidates, slate.missing)
+        self._slate = slate
+        self._services = services
+        self._record = AnswerRecord()
+        self.problem: AnswerError | None = None
+
+    async def run(self) -> AsyncGenerator[CommittedRecommendation]:
+        slate, ending = self._slate, Ending.ABANDONED
+        slate.attempt += 1
+        try:
+            async with aclosing(self._rows()) as rows:
+                async for row in rows:
+                    slate.note_row()
+                    yield row
+            ending = Ending.COMPLETE if self._record.finish_reason else Ending.ENOUGH
+        except AnswerError as error:
+            self.problem, ending = error, _ending_of(error)
+        finally:
+            await self._services.ledger.record_attempt(
+                slate,
+                self._record,
+                ending,
+                None if self.problem is None else str(self.problem),
+                self._prompt.input_hash,
+            )
+        if isinstance(self.problem, EndpointFatalError):
+            await self._services.ledger.close(slate, SlateState.FAILED, str(self.problem))
+            raise self.problem
+
+    async def _rows(self) -> AsyncGenerator[CommittedRecommendation]:
+        services, asked = self._services, self._slate.missing
+        judge = Judge(self._candidates, asked=asked)
+        deltas = stream(services.client, services.endpoint, self._prompt, self._record)
+        outcomes = validate(parse(deltas, judge.enough), judge)
+        async with aclosing(write(outcomes, self._slate, services.writer, services.ledger)) as rows:
+            async for row in rows:
+                yield row
+        judge.require_enough()
+
+
+async def _close(slate: Slate, problem: AnswerError | None, ledger: SlateLedger) -> None:
+    if not slate.wanted:
+        await ledger.close(
+            slate,
+            SlateState.FAILED,
+            "no candidates: nothing in the catalog may be recommended to this customer",
+        )
+    elif not slate.missing:
+        await ledger.close(slate, SlateState.COMPLETE, None)
+    else:
+        state = SlateState.SHORT if slate.placed else SlateState.FAILED
+        await ledger.close(slate, state, str(problem) if problem else "the database refused rows: see rejections")
+
+
+def _ending_of(error: AnswerError) -> Ending:
+    return next(ending for kind, ending in _ENDINGS if isinstance(error, kind))
+
+
+def _pause(tried: int, problem: AnswerError) -> float:
+    """Seconds before the next attempt: what the endpoint asked for, else growing; never the same for all."""
+    if isinstance(problem, EndpointRefusedError) and problem.retry_after is not None:
+        return min(problem.retry_after, _LONGEST_PAUSE_S) + random.uniform(0, 0.5)  # noqa: S311 - jitter
+    if isinstance(problem, (AnswerShortError, AnswerLimitError)):
+        return 0.0
+    longest: float = min(0.5 * 2**tried, _LONGEST_PAUSE_S)
+    return random.uniform(0.5, 1) * longest  # noqa: S311 - jitter

@@ -1,0 +1,122 @@
+"""Every setting of recstream, read once at the way in: flags over environment over `recstream.toml` over defaults."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from pipeline.errors import ConfigurationError
+
+SETTINGS_FILE = "recstream.toml"
+OFFLINE_MODEL = "offline-ranker"
+
+
+def _known_time_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError(f"{name!r} is not a time zone name like 'Europe/Berlin'")
+    return name
+
+
+def _postgres_url(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
+        raise ValueError("must look like postgresql://user:password@host:5432/database")
+    return f"postgresql+psycopg://{rest}"
+
+
+def _http_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return url.rstrip("/")
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Field names are the keys of `recstream.toml`.
+
+    Four have the environment names that other programs use too: DATABASE_URL, OPENAI_API_KEY, OPENAI_BASE_URL and
+    RECSTREAM_MODEL; every other one is RECSTREAM_ and its name in capitals.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="RECSTREAM_", env_ignore_empty=True, extra="forbid", frozen=True, populate_by_name=True
+    )
+
+    database_url: Annotated[str, AfterValidator(_postgres_url)] | None = Field(
+        default=None, validation_alias=AliasChoices("database_url", "DATABASE_URL")
+    )
+    openai_api_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("openai_api_key", "OPENAI_API_KEY")
+    )
+    openai_base_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        default=None, validation_alias=AliasChoices("openai_base_url", "OPENAI_BASE_URL")
+    )
+    model: str | None = None
+    temperature: float = Field(default=0.1, ge=0, le=2, allow_inf_nan=False)
+
+    slate_size: int = Field(default=10, ge=1, le=200)
+    candidate_count: int = Field(default=50, ge=1, le=500)
+    popularity_days: int = Field(default=30, ge=1, le=3650)
+    time_zone: Annotated[str, AfterValidator(_known_time_zone)] = "UTC"
+    currency: str = Field(default="$", max_length=5)
+
+    concurrency: int = Field(default=16, ge=1, le=2000)
+    shard_size: int = Field(default=1000, ge=1, le=100_000)
+    attempts: int = Field(default=3, ge=1, le=10)
+    connect_timeout_s: float = Field(default=10, gt=0)
+    idle_timeout_s: float = Field(default=60, gt=0)
+    answer_timeout_s: float = Field(default=300, gt=0)
+
+    home: Path = Path(".recstream")
+    offline_tokens_per_second: float = Field(default=50, ge=0, allow_inf_nan=False)
+
+    @property
+    def offline(self) -> bool:
+        """True where neither a key nor a base URL is set: the offline ranker answers then."""
+        return self.openai_api_key is None and self.openai_base_url is None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then environment, then the file: no dotenv, no secrets folder."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=SETTINGS_FILE)
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Read the settings; flags that are None count as not given.
+
+    Raises:
+        ConfigurationError: one line naming the first setting that is wrong, and where it can be mended.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise ConfigurationError(_first_problem(error)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{SETTINGS_FILE} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise ConfigurationError(f"{SETTINGS_FILE} cannot be read: {error.strerror}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    name = str(problem["loc"][0]).lower() if problem["loc"] else "settings"
+    reason = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {name!r} in {SETTINGS_FILE}: remove it or mend its spelling"
+    return f"setting {name!r}: {reason} (set by flag, by environment or in {SETTINGS_FILE})"

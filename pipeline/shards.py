@@ -1,0 +1,76 @@
+"""Serves the customers of one shard: hundreds of streams at a time in one event loop, memory flat."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from pipeline.domain import Product, Profile
+from pipeline.errors import RecstreamError
+from pipeline.profiles import read_profiles, unfinished_customers
+from pipeline.recommending import recommend
+from pipeline.runs import Run
+from pipeline.services import ShardServices
+
+
+@dataclass(slots=True)
+class ShardReport:
+    """What one shard did."""
+
+    shard: int
+    customers: int = 0
+    rows: int = 0
+
+
+async def serve_shard(run: Run, shard: int, services: ShardServices) -> ShardReport:
+    """Make the slates that are missing in this shard; each customer's fate stands in the ledger.
+
+    Raises:
+        EndpointFatalError, DatabaseError: the run cannot go on; what was committed stays.
+    """
+    report = ShardReport(shard)
+    async with aclosing(_inputs(run, shard, services)) as inputs:
+        one_at_a_time = asyncio.Lock()
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(services.concurrency):
+                    workers.create_task(_serve(inputs, one_at_a_time, services, report))
+        except* RecstreamError as errors:
+            raise _first(errors) from None
+    return report
+
+
+async def _serve(
+    inputs: AsyncGenerator[tuple[Profile, list[Product]]],
+    one_at_a_time: asyncio.Lock,
+    services: ShardServices,
+    report: ShardReport,
+) -> None:
+    while True:
+        async with one_at_a_time:
+            following = await anext(inputs, None)
+        if following is None:
+            return
+        profile, candidates = following
+        async with aclosing(recommend(profile, candidates, services.slate)) as rows:
+            async for _ in rows:
+                report.rows += 1
+        report.customers += 1
+
+
+async def _inputs(run: Run, shard: int, services: ShardServices) -> AsyncGenerator[tuple[Profile, list[Product]]]:
+    async with aclosing(unfinished_customers(services.engine, run.run_id, shard)) as pages:
+        async for page in pages:
+            profiles = await read_profiles(services.engine, page, run.as_of, services.habits)
+            candidates = await services.candidates.candidates(list(profiles.values()))
+            for profile in profiles.values():
+                yield profile, candidates.get(profile.customer_id, [])
+
+
+def _first(errors: BaseExceptionGroup[RecstreamError]) -> RecstreamError:
+    """The first single error of a group, however deep it lies."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, RecstreamError)  # noqa: S101 - `except*` selected this kind
+    return error

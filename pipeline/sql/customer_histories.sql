@@ -1,0 +1,105 @@
+-- What events and attributes tell of the customers of one page, up to the as-of time: a row for each customer.
+-- Every lateral reads a bounded number of the newest events through the index (customer_id, kind, occurred_at),
+-- so that a customer with 50,000 events costs what one with 50 does; only the yearly spend reads a year's purchases.
+SELECT customer.customer_id,
+       customer.time_zone,
+       customer.attributes - 'candidates' AS attributes,
+       customer.attributes -> 'candidates' AS pinned_candidates,
+       purchases.newest AS purchases,
+       views.most_viewed AS categories,
+       ratings.newest AS ratings,
+       searches.newest AS searches,
+       responses.newest AS responses,
+       spend.total AS spent,
+       spend.since AS spending_since
+FROM customers AS customer
+LEFT JOIN LATERAL (
+    SELECT json_agg(json_build_array(label, brand, occurred_at) ORDER BY occurred_at DESC, label) AS newest
+    FROM (
+        SELECT left(coalesce(product.name, event.text), 200) AS label,
+               left(product.brand, 100) AS brand,
+               event.occurred_at
+        FROM events AS event
+        LEFT JOIN products AS product USING (product_id)
+        WHERE event.customer_id = customer.customer_id
+          AND event.kind = 'purchase'
+          AND event.occurred_at <= :as_of
+        ORDER BY event.occurred_at DESC
+        LIMIT 50
+    ) AS purchase
+    WHERE label IS NOT NULL
+) AS purchases ON true
+LEFT JOIN LATERAL (
+    SELECT json_agg(category ORDER BY times DESC, latest DESC, category) AS most_viewed
+    FROM (
+        SELECT category, count(*) AS times, max(occurred_at) AS latest
+        FROM (
+            SELECT left(coalesce(product.category, event.text), 200) AS category, event.occurred_at
+            FROM events AS event
+            LEFT JOIN products AS product USING (product_id)
+            WHERE event.customer_id = customer.customer_id
+              AND event.kind = 'view'
+              AND event.occurred_at <= :as_of
+            ORDER BY event.occurred_at DESC
+            LIMIT 200
+        ) AS view
+        WHERE category IS NOT NULL
+        GROUP BY category
+        ORDER BY times DESC, latest DESC, category
+        LIMIT 10
+    ) AS viewed
+) AS views ON true
+LEFT JOIN LATERAL (
+    SELECT json_agg(json_build_array(label, value) ORDER BY occurred_at DESC, label) AS newest
+    FROM (
+        SELECT left(coalesce(product.name, event.text), 200) AS label, event.value, event.occurred_at
+        FROM events AS event
+        LEFT JOIN products AS product USING (product_id)
+        WHERE event.customer_id = customer.customer_id
+          AND event.kind = 'rating'
+          AND event.value IS NOT NULL
+          AND event.occurred_at <= :as_of
+        ORDER BY event.occurred_at DESC
+        LIMIT 30
+    ) AS rating
+    WHERE label IS NOT NULL
+) AS ratings ON true
+LEFT JOIN LATERAL (
+    SELECT json_agg(words ORDER BY occurred_at DESC, words) AS newest
+    FROM (
+        SELECT left(event.text, 200) AS words, event.occurred_at
+        FROM events AS event
+        WHERE event.customer_id = customer.customer_id
+          AND event.kind = 'search'
+          AND event.text IS NOT NULL
+          AND event.occurred_at <= :as_of
+        ORDER BY event.occurred_at DESC
+        LIMIT 30
+    ) AS search
+) AS searches ON true
+LEFT JOIN LATERAL (
+    SELECT json_agg(json_build_array(label, value) ORDER BY occurred_at DESC, label) AS newest
+    FROM (
+        SELECT left(coalesce(product.name, event.text), 200) AS label, event.value, event.occurred_at
+        FROM events AS event
+        LEFT JOIN products AS product USING (product_id)
+        WHERE event.customer_id = customer.customer_id
+          AND event.kind = 'response'
+          AND event.value IS NOT NULL
+          AND event.occurred_at <= :as_of
+        ORDER BY event.occurred_at DESC
+        LIMIT 30
+    ) AS response
+    WHERE label IS NOT NULL
+) AS responses ON true
+LEFT JOIN LATERAL (
+    SELECT sum(CASE event.kind WHEN 'purchase' THEN event.value ELSE -event.value END) AS total,
+           min(event.occurred_at) FILTER (WHERE event.kind = 'purchase') AS since
+    FROM events AS event
+    WHERE event.customer_id = customer.customer_id
+      AND event.kind IN ('purchase', 'return')
+      AND event.value IS NOT NULL
+      AND event.occurred_at > CAST(:as_of AS timestamptz) - interval '1 year'
+      AND event.occurred_at <= :as_of
+) AS spend ON true
+WHERE customer.customer_id = ANY (:customer_ids)
