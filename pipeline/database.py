@@ -6,16 +6,19 @@ from functools import cache, partial
 from importlib.resources import files
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import event, make_url, text
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection
 from sqlalchemy.sql.elements import TextClause
 
-from pipeline.errors import DatabaseError, DatabaseUnavailableError, first_line
+from pipeline.errors import ConfigurationError, DatabaseError, DatabaseUnavailableError, first_line
 
 CONNECT_TIMEOUT_S = 10
+POOL_TIMEOUT_S = 60
 
 
 @cache
@@ -25,13 +28,38 @@ def statement(name: str) -> TextClause:
 
 
 def libpq_url(url: str) -> str:
-    """The same address for psycopg itself, without SQLAlchemy's driver name."""
-    return url.replace("postgresql+psycopg://", "postgresql://", 1)
+    """The same address for psycopg itself: exactly the options that SQLAlchemy would hand over.
+
+    Raises:
+        ConfigurationError: the address cannot be read.
+    """
+    with _refusing_unreadable_addresses():
+        parsed = make_url(url)
+        _, options = parsed.get_dialect()().create_connect_args(parsed)
+        return make_conninfo(**options)
 
 
 def address(url: str) -> str:
     """The address as it may be shown to people: no password."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=True)
+    with _refusing_unreadable_addresses():
+        shown = make_url(url).set(drivername="postgresql").difference_update_query(["password", "sslpassword"])
+        return shown.render_as_string(hide_password=True)
+
+
+@contextmanager
+def _refusing_unreadable_addresses() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(
+            f"DATABASE_URL has an option that PostgreSQL does not know: {first_line(error)}"
+        ) from None
+    except (ArgumentError, ValueError):
+        # The parser's own message repeats parts of the address, and the password may be among them.
+        raise ConfigurationError(
+            "DATABASE_URL cannot be read as postgresql://user:password@host:5432/database: "
+            "write special characters of the password as %XX"
+        ) from None
 
 
 @asynccontextmanager
@@ -39,13 +67,16 @@ async def open_engine(url: str, *, connections: int) -> AsyncIterator[AsyncEngin
     """A pool of at most `connections` connections, closed at the end.
 
     Raises:
+        ConfigurationError: the address cannot be read.
         DatabaseUnavailableError: nobody answers, or the server refuses the login.
     """
+    libpq_url(url)  # refuses an address that cannot be read, before anything is opened
     engine = create_async_engine(
         url,
+        poolclass=_Pool,
         pool_size=connections,
         max_overflow=0,
-        pool_timeout=60,
+        pool_timeout=POOL_TIMEOUT_S,
         pool_pre_ping=True,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "recstream"},
     )
@@ -59,11 +90,25 @@ async def open_engine(url: str, *, connections: int) -> AsyncIterator[AsyncEngin
         await engine.dispose()
 
 
+class _Pool(AsyncAdaptedQueuePool):
+    """A pool that says in our words that no connection became free."""
+
+    def connect(self) -> PoolProxiedConnection:
+        try:
+            return super().connect()
+        except PoolTimeoutError as error:
+            raise DatabaseUnavailableError(
+                "no connection to the database became free: lower `concurrency` or look for stuck queries"
+            ) from error
+
+
 def _replace_error(context: ExceptionContext, url: str) -> BaseException | None:
     """SQLAlchemy raises what this returns in place of its own error: no caller has to translate."""
-    if context.is_pre_ping:
+    original = context.original_exception
+    # A cancellation passes here as well, and must stay one.
+    if context.is_pre_ping or not isinstance(original, (psycopg.Error, UnicodeError)):
         return None
-    return translate(context.original_exception, url)
+    return translate(original, url)
 
 
 @contextmanager
@@ -91,7 +136,7 @@ def translated(url: str) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise translate(error.orig if error.orig is not None else error, url) from error
-    except (psycopg.Error, PoolTimeoutError) as error:
+    except psycopg.Error as error:
         raise translate(error, url) from error
     except SQLAlchemyError as error:
         raise DatabaseError(f"the database at {address(url)} could not be used: {first_line(error)}") from error
@@ -99,10 +144,6 @@ def translated(url: str) -> Iterator[None]:
 
 def translate(error: BaseException, url: str) -> DatabaseError:
     """Our error for one of psycopg's."""
-    if isinstance(error, PoolTimeoutError):
-        return DatabaseUnavailableError(
-            f"the database at {address(url)} gave no free connection: lower `concurrency` or look for stuck queries"
-        )
     if is_connection_lost(error):
         return DatabaseUnavailableError(
             f"the database at {address(url)} cannot be reached: {first_line(error)}; "

@@ -4,6 +4,7 @@ Wire: OpenAI's `chat.completion.chunk` and `chat.completion` objects, and the `{
 Only choice 0 is ours. Reasoning fields are never read as answer.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,16 @@ from pipeline.errors import (
 
 DONE = b"[DONE]"
 MAX_WORDS = 300
+MAX_TOKENS = 10**9  # no answer has more: a greater count is a mistake
 _FATAL_STATUSES = {401, 402, 403, 404}
 _FATAL_CODES = {"insufficient_quota", "invalid_api_key", "model_not_found", "account_deactivated"}
+_ONE_PROMPT_CODES = {"context_length_exceeded", "string_above_max_length", "content_filter", "content_policy_violation"}
+_ADVICE = {
+    401: "check OPENAI_API_KEY",
+    403: "check what OPENAI_API_KEY may do",
+    404: "check RECSTREAM_MODEL and OPENAI_BASE_URL",
+    429: "wait, or ask for less at a time",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +63,9 @@ def read_delta(data: bytes) -> Delta:
     return Delta(
         text=_text(message.get("content")),
         refusal=_text(message.get("refusal")),
-        finish_reason=choice.get("finish_reason"),
+        finish_reason=_text(choice.get("finish_reason")) or None,
         usage=_usage(body.get("usage")),
-        model=body.get("model"),
+        model=_text(body.get("model")) or None,
     )
 
 
@@ -65,16 +74,23 @@ def refusal_of(error: object, *, status: int | None, retry_after: float | None) 
     fields = error if isinstance(error, dict) else {"message": str(error)}
     code = fields.get("code")
     words = _bounded(str(fields.get("message") or code or error))
-    if status is None and isinstance(code, int):
-        status = code
+    status = _status_in(code) if status is None else status
     where = f"the endpoint answered {status}" if status is not None else "the endpoint sent an error in its stream"
+    advice = "" if status not in _ADVICE else f" ({_ADVICE[status]})"
     kind = _refusal_kind(status, {str(code), str(fields.get("type"))})
-    return kind(f"{where}: {words}", status=status, retry_after=retry_after)
+    return kind(f"{where}: {words}{advice}", status=status, retry_after=retry_after)
+
+
+def _status_in(code: object) -> int | None:
+    """The HTTP status that some endpoints give as an error's code."""
+    return int(str(code)) if re.fullmatch(r"[45]\d\d", str(code), re.ASCII) else None
 
 
 def _refusal_kind(status: int | None, codes: set[str]) -> type[EndpointRefusedError]:
     if status in _FATAL_STATUSES or codes & _FATAL_CODES:
         return EndpointFatalError
+    if codes & _ONE_PROMPT_CODES:
+        return EndpointRefusedError  # this customer's prompt is refused: another's may pass
     if status == 429 or any("rate_limit" in code for code in codes):
         return RateLimitedError
     if status is not None and status not in {408, 409, 425} and status < 500:
@@ -86,7 +102,7 @@ def _own_choice(body: dict[str, Any]) -> dict[str, Any]:
     choices = body.get("choices")
     if not isinstance(choices, list):
         return {}
-    return next((choice for choice in choices if isinstance(choice, dict) and choice.get("index", 0) == 0), {})
+    return next((choice for choice in choices if isinstance(choice, dict) and not choice.get("index")), {})
 
 
 def _usage(reported: object) -> Usage | None:
@@ -109,7 +125,7 @@ def _text(value: object) -> str:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0
+    return value if isinstance(value, int) and 0 <= value <= MAX_TOKENS else 0
 
 
 def _bounded(words: str | bytes) -> str:

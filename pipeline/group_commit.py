@@ -18,15 +18,18 @@ from uuid import UUID
 import psycopg
 from psycopg import AsyncConnection
 
-from pipeline.database import CONNECT_TIMEOUT_S, is_connection_lost, libpq_url, translate
+from pipeline.database import CONNECT_TIMEOUT_S, libpq_url, translate
 from pipeline.domain import CustomerId, Recommendation, RunId
-from pipeline.errors import DatabaseError, RowRefusedError, first_line
+from pipeline.errors import DatabaseError, DatabaseUnavailableError, RowRefusedError, first_line
 
 MAX_GROUP = 2_000
 RECONNECT_TRIES = 6
 _LONGEST_PAUSE_S = 5.0
 
-RowKey = tuple[UUID, str, int]
+# Data, constraints, a view's check option, limits such as the size of an index entry, and what a trigger raises.
+_FAULTS_OF_A_ROW = {"22", "23", "44", "54", "P0"}
+
+RowKey = tuple[UUID, str, int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,8 @@ class Row:
 
     @property
     def key(self) -> RowKey:
-        """The row's primary key."""
-        return (self.run_id, self.customer_id, self.recommendation.rank)
+        """The row's place and what stands there: two rows of one key are the same row."""
+        return (self.run_id, self.customer_id, self.recommendation.rank, self.recommendation.product_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +62,22 @@ class GroupCommit:
         self._connection: AsyncConnection | None = None
         self._arrived = asyncio.Event()
         self._waiting: list[_Waiting] = []
+        self._unreleased: set[asyncio.Future[datetime]] = set()
+        self._ended = False
 
     async def commit(self, row: Row) -> datetime:
         """Return the row's `committed_at` once it is durable. Handing over a row that is there already is harmless.
 
         Raises:
             RowRefusedError: Postgres refuses this row, or another row holds its rank or its product.
-            DatabaseUnavailableError: the server stayed away; the row may be handed over again later.
+            DatabaseUnavailableError: the server stayed away, or the writer has ended; the row may be handed over again.
+            DatabaseError: Postgres takes no row at all, as when the table is not there.
         """
+        if self._ended:
+            raise _writer_has_ended()
         waiting = _Waiting(row, asyncio.get_running_loop().create_future())
+        self._unreleased.add(waiting.durable)
+        waiting.durable.add_done_callback(self._unreleased.discard)
         self._waiting.append(waiting)
         self._arrived.set()
         return await waiting.durable
@@ -82,21 +92,21 @@ class GroupCommit:
                     self._arrived.clear()
                 await self._commit_group([waiting for waiting in group if not waiting.durable.done()])
         finally:
+            self._abandon()
             await self._disconnect()
 
-    def abandon(self) -> None:
-        """Cancel the callers that nobody will release."""
-        for waiting in self._waiting:
-            waiting.durable.cancel()
+    def _abandon(self) -> None:
+        """Release the callers that nobody else will release, however the writer came to its end."""
+        self._ended = True
+        for durable in self._unreleased:
+            if not durable.done():
+                durable.set_exception(_writer_has_ended())
 
     async def _commit_group(self, group: Sequence[_Waiting]) -> None:
         if not group:
             return
         try:
             committed = await self._write_persistently([waiting.row for waiting in group])
-        except asyncio.CancelledError:
-            self._waiting = [*group, *self._waiting]
-            raise
         except DatabaseError as error:
             if len(group) > 1 and isinstance(error, RowRefusedError):
                 middle = len(group) // 2
@@ -113,10 +123,11 @@ class GroupCommit:
             try:
                 return await self._write(rows)
             except (psycopg.Error, UnicodeError) as error:
-                await self._disconnect()
-                if not is_connection_lost(error):
+                if _is_fault_of_a_row(error):
                     raise RowRefusedError(f"Postgres refuses the row: {first_line(error)}") from error
-                if attempt == RECONNECT_TRIES:
+                await self._disconnect()
+                may_pass = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+                if attempt == RECONNECT_TRIES or not may_pass:
                     raise translate(error, self._url) from error
                 await asyncio.sleep(random.uniform(0.5, 1) * min(2**attempt / 10, _LONGEST_PAUSE_S))  # noqa: S311 - jitter
         raise AssertionError("the loop above returns or raises")
@@ -124,23 +135,20 @@ class GroupCommit:
     async def _write(self, rows: Sequence[Row]) -> dict[RowKey, datetime]:
         connection = await self._connected()
         cursor = await connection.execute(_insert(), _columns(rows))
-        committed = {(run_id, customer_id, rank): at for run_id, customer_id, rank, at in await cursor.fetchall()}
-        await connection.commit()
-        if len(committed) < len(rows):
-            committed |= await self._already_there(connection, [row for row in rows if row.key not in committed])
+        committed = _moments(await cursor.fetchall())
+        if unseen := [row for row in rows if row.key not in committed]:
+            cursor = await connection.execute(_SAME_ROWS, _columns(unseen))
+            committed |= _moments(await cursor.fetchall())
         return committed
-
-    async def _already_there(self, connection: AsyncConnection, rows: Sequence[Row]) -> dict[RowKey, datetime]:
-        """Of these rows those that an earlier transaction had committed exactly so."""
-        cursor = await connection.execute(_SAME_ROWS, _columns(rows))
-        found = {(run_id, customer_id, rank): at for run_id, customer_id, rank, at in await cursor.fetchall()}
-        await connection.rollback()
-        return found
 
     async def _connected(self) -> AsyncConnection:
         if self._connection is None or self._connection.closed:
+            # One statement is one transaction: its rows come back after its COMMIT, in a single round trip.
             self._connection = await AsyncConnection.connect(
-                libpq_url(self._url), connect_timeout=CONNECT_TIMEOUT_S, application_name="recstream writer"
+                libpq_url(self._url),
+                autocommit=True,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                application_name="recstream writer",
             )
         return self._connection
 
@@ -152,19 +160,21 @@ class GroupCommit:
 
 @asynccontextmanager
 async def open_group_commit(url: str) -> AsyncIterator[GroupCommit]:
-    """A running writer; at the end it stops, and callers that still wait are cancelled."""
+    """A running writer; at the end it stops, and callers that still wait get an error."""
     writer = GroupCommit(url)
     committer = asyncio.create_task(writer.run(), name="group commit")
     try:
         yield writer
     finally:
         committer.cancel()
-        await asyncio.gather(committer, return_exceptions=True)
-        writer.abandon()
+        (ended_by,) = await asyncio.gather(committer, return_exceptions=True)
+        if isinstance(ended_by, Exception):
+            raise ended_by
 
 
+# Of these rows those that an earlier transaction had committed exactly so.
 _SAME_ROWS = """
-    SELECT there.run_id, there.customer_id, there.rank, there.committed_at
+    SELECT there.run_id, there.customer_id, there.rank, there.product_id, there.committed_at
     FROM unnest(%(run_ids)s::uuid[], %(customer_ids)s::text[], %(ranks)s::integer[], %(product_ids)s::text[])
          AS sent (run_id, customer_id, rank, product_id)
     JOIN recommendations AS there USING (run_id, customer_id, rank, product_id)
@@ -189,6 +199,21 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[object]]:
     }
 
 
+def _moments(rows: Sequence[tuple[UUID, str, int, str, datetime]]) -> dict[RowKey, datetime]:
+    return {(run_id, customer_id, rank, product_id): at for run_id, customer_id, rank, product_id, at in rows}
+
+
+def _is_fault_of_a_row(error: psycopg.Error | UnicodeError) -> bool:
+    """True where another row may well be taken. What psycopg refuses by itself, as U+0000, has no SQLSTATE."""
+    if isinstance(error, (psycopg.DataError, UnicodeError)):
+        return True
+    return error.sqlstate is not None and error.sqlstate[:2] in _FAULTS_OF_A_ROW
+
+
+def _writer_has_ended() -> DatabaseUnavailableError:
+    return DatabaseUnavailableError("the writer has ended and the row is not known to be durable: hand it over again")
+
+
 def _release(group: Sequence[_Waiting], result: dict[RowKey, datetime] | DatabaseError) -> None:
     for waiting in group:
         if waiting.durable.done():
@@ -199,5 +224,8 @@ def _release(group: Sequence[_Waiting], result: dict[RowKey, datetime] | Databas
             waiting.durable.set_result(committed_at)
         else:
             waiting.durable.set_exception(
-                RowRefusedError(f"another row holds rank {waiting.row.recommendation.rank} or its product")
+                RowRefusedError(
+                    f"rank {waiting.row.recommendation.rank} or product {waiting.row.recommendation.product_id!r} "
+                    "is taken by another row of the slate"
+                )
             )

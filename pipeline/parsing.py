@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from pipeline.errors import AnswerCutError
+from pipeline.errors import AnswerCutError, AnswerError
 from pipeline.scanning import ObjectScanner
 
 MAX_TRAILING_CHARACTERS = 64
@@ -47,5 +47,5 @@ async def _read_to_the_end(deltas: AsyncGenerator[str], scanner: ObjectScanner) 
                 trailing += len(delta)
                 for _ in scanner.feed(delta):
                     return
-    except TimeoutError:
+    except (TimeoutError, AnswerError):
         return  # all that was asked for is here: how the endpoint ends is its own affair

@@ -38,14 +38,14 @@ async def read_profiles(
     """The profiles of these customers as they stood at `as_of`; who is not in the database is not in the answer."""
     async with engine.connect() as connection:
         found = await connection.execute(
-            statement("customer_histories"), {"customer_ids": list(customer_ids), "as_of": as_of}
+            statement("customer_histories"),
+            {"customer_ids": list(customer_ids), "as_of": as_of, "most_pinned": MAX_PINNED},
         )
         profiles = [_profile(row, as_of, habits) for row in found.mappings()]
     return {profile.customer_id: profile for profile in profiles}
 
 
 def _profile(row: RowMapping, as_of: datetime, habits: ShopHabits) -> Profile:
-    pinned = row["pinned_candidates"]
     history = History(
         time_zone=row["time_zone"],
         attributes=row["attributes"],
@@ -62,7 +62,5 @@ def _profile(row: RowMapping, as_of: datetime, habits: ShopHabits) -> Profile:
     return Profile(
         customer_id=CustomerId(row["customer_id"]),
         segments=segments_of(history, as_of, habits),
-        pinned_candidates=tuple(ProductId(str(product_id)) for product_id in (pinned or ())[:MAX_PINNED])
-        if isinstance(pinned, list)
-        else (),
+        pinned_candidates=tuple(dict.fromkeys(map(ProductId, row["pinned_candidates"] or ()))),
     )

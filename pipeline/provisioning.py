@@ -1,4 +1,4 @@
-"""What stands in where nothing is configured: the embedded Postgres and the offline ranker, each said aloud."""
+"""The endpoint to ask: the one that is configured, or the offline ranker where none is, which is said aloud."""
 
 import atexit
 import sys
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 
-from pipeline.embedded_postgres import embedded_postgres
 from pipeline.errors import ConfigurationError
 from pipeline.offline_ranker.process import offline_ranker
 from pipeline.settings import OFFLINE_MODEL, Settings
@@ -17,20 +16,6 @@ OFFLINE_NOTICE = (
     "recstream: neither OPENAI_API_KEY nor OPENAI_BASE_URL is set: the offline ranker answers, "
     "by word overlap, which is no language model's judgement"
 )
-
-
-@contextmanager
-def provided_database(settings: Settings) -> Iterator[str]:
-    """The URL of the database to use, which lives at least as long as the context.
-
-    Raises:
-        ConfigurationError, DatabaseError: the embedded server cannot be started.
-    """
-    if settings.database_url is not None:
-        yield settings.database_url
-        return
-    with embedded_postgres(settings.home) as server:
-        yield server.url()
 
 
 @contextmanager

@@ -20,4 +20,4 @@ async def publish(engine: AsyncEngine, run_id: RunId) -> int:
         where=published.c.run_id != switch.excluded.run_id,
     )
     async with engine.begin() as connection:
-        return (await connection.execute(switch)).rowcount
+        return (await connection.execute(switch.execution_options(preserve_rowcount=True))).rowcount

@@ -118,7 +118,7 @@ class _Attempt:
                 self._prompt.input_hash,
             )
         if isinstance(self.problem, EndpointFatalError):
-            await self._services.ledger.close(slate, SlateState.FAILED, str(self.problem))
+            await _close(slate, self.problem, self._services.ledger)
             raise self.problem
 
     async def _rows(self) -> AsyncGenerator[CommittedRecommendation]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from uuid import UUID, uuid4
 
 from sqlalchemy import func, insert, select, update
@@ -14,6 +13,7 @@ from pipeline.domain import CustomerId, RunId, RunKind, RunState, SlateState
 from pipeline.errors import InputError, UnknownCustomerError
 from pipeline.prompts import prompt_version
 from pipeline.tables import customers, products, runs, slates
+from pipeline.version import code_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ async def plan_run(
                 temperature=ranker.temperature,
                 slate_size=slate_size,
                 prompt_version=prompt_version(),
-                code_version=_code_version(),
+                code_version=code_version(),
                 as_of=as_of,
                 parameters={
                     "shard_size": shard_size,
@@ -201,10 +201,16 @@ async def find_run(engine: AsyncEngine, run_id: RunId | None) -> Run | None:
 
 
 async def summarise(engine: AsyncEngine, run_id: RunId) -> RunSummary:
-    """What the run has come to, now."""
+    """What the run has come to, now.
+
+    Raises:
+        InputError: there is no such run.
+    """
     async with engine.connect() as connection:
         found = await connection.execute(statement("run_summary"), {"run_id": run_id})
-        row = dict(found.mappings().one())
+        row = found.mappings().one_or_none()
+    if row is None:
+        raise InputError(f"there is no run {run_id}: `recstream status` shows the last one")
     return RunSummary(**{**row, "kind": RunKind(row["kind"]), "state": RunState(row["state"])})
 
 
@@ -218,7 +224,7 @@ async def _require_catalog(connection: AsyncConnection) -> None:
 
 async def _require_customers(connection: AsyncConnection, only: Sequence[CustomerId]) -> None:
     found = await connection.execute(
-        select(customers.c.customer_id, customers.c.active).where(customers.c.customer_id.in_(only))
+        select(customers.c.customer_id, customers.c.active).where(customers.c.customer_id == func.any(list(only)))
     )
     active = {row.customer_id: row.active for row in found}
     for customer_id in only:
@@ -228,10 +234,3 @@ async def _require_customers(connection: AsyncConnection, only: Sequence[Custome
             )
         if not active[customer_id]:
             raise UnknownCustomerError(f"customer {customer_id!r} is not active: set customers.active to serve him")
-
-
-def _code_version() -> str:
-    try:
-        return version("recstream")
-    except PackageNotFoundError:
-        return "source"

@@ -7,11 +7,13 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.pool import NullPool
 
 from pipeline.database import CONNECT_TIMEOUT_S, translated
 from pipeline.errors import SchemaError
+
+_LOCK = "recstream: one migration at a time"
 
 
 def migrate(url: str, target: str = "head") -> tuple[str | None, str | None]:
@@ -25,6 +27,7 @@ def migrate(url: str, target: str = "head") -> tuple[str | None, str | None]:
         engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
         with engine.connect() as connection:
             config = _config(str(folder), connection)
+            connection.execute(select(func.pg_advisory_lock(func.hashtext(_LOCK))))  # goes with the connection
             before = _version(connection)
             _refuse_newer(config, before)
             connection.rollback()

@@ -5,12 +5,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from pipeline.domain import Product, Profile
+from pipeline.domain import CustomerId, Product, Profile, SlateState
 from pipeline.errors import RecstreamError
 from pipeline.profiles import read_profiles, unfinished_customers
 from pipeline.recommending import recommend
 from pipeline.runs import Run
 from pipeline.services import ShardServices
+from pipeline.slates import SlateLedger
 
 
 @dataclass(slots=True)
@@ -63,8 +64,16 @@ async def _inputs(run: Run, shard: int, services: ShardServices) -> AsyncGenerat
         async for page in pages:
             profiles = await read_profiles(services.engine, page, run.as_of, services.habits)
             candidates = await services.candidates.candidates(list(profiles.values()))
+            for customer_id in page:
+                if customer_id not in profiles:
+                    await _give_up(customer_id, services.slate.ledger)
             for profile in profiles.values():
                 yield profile, candidates.get(profile.customer_id, [])
+
+
+async def _give_up(customer_id: CustomerId, ledger: SlateLedger) -> None:
+    slate = await ledger.open(customer_id, candidates=(), wanted=0)
+    await ledger.close(slate, SlateState.FAILED, "no longer in the customers table: he left after the run was planned")
 
 
 def _first(errors: BaseExceptionGroup[RecstreamError]) -> RecstreamError:

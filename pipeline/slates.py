@@ -19,6 +19,7 @@ from pipeline.domain import (
     RunId,
     SlateState,
 )
+from pipeline.errors import RunConflictError
 from pipeline.tables import llm_calls, recommendations, rejections, slates
 
 
@@ -65,7 +66,11 @@ class SlateLedger:
         self._provenance = provenance
 
     async def open(self, customer_id: CustomerId, candidates: Sequence[Product], wanted: int) -> Slate:
-        """The slate with the rows that an earlier try committed; from now on it is streaming."""
+        """The slate with the rows that an earlier try committed; from now on it is streaming.
+
+        Raises:
+            RunConflictError: the run has no slate for this customer.
+        """
         slate = Slate(self._run_id, customer_id, min(wanted, len(candidates)), self._provenance)
         here = (slates.c.run_id == self._run_id, slates.c.customer_id == customer_id)
         async with self._engine.begin() as connection:
@@ -80,7 +85,12 @@ class SlateLedger:
                 )
                 .returning(slates.c.attempts, slates.c.first_row_s)
             )
-            row = (await connection.execute(opened)).one()
+            row = (await connection.execute(opened)).one_or_none()
+            if row is None:
+                raise RunConflictError(
+                    f"run {self._run_id} has no slate for customer {customer_id!r}: it was deleted, or never planned; "
+                    "start a new run"
+                )
             slate.attempt, slate.first_row_s = row.attempts, row.first_row_s
             rows = await connection.execute(
                 select(recommendations)
@@ -121,8 +131,8 @@ class SlateLedger:
                     run_id=slate.run_id,
                     customer_id=slate.customer_id,
                     attempt=slate.attempt,
-                    request_id=record.request_id,
-                    model=record.model,
+                    request_id=_storable(record.request_id),
+                    model=_storable(record.model),
                     status=record.status,
                     ending=ending,
                     error=_storable(error),

@@ -29,8 +29,9 @@ class SseDecoder:
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_event_bytes = max_event_bytes
-        self._rest = b""  # bytes of a line that has not ended
-        self._at_start = True
+        self._start: bytes | None = b""  # what may become a byte order mark; None when that is settled
+        self._line = bytearray()  # a line that has not ended
+        self._after_return = False
         self._name = b""
         self._data: list[bytes] = []
         self._size = 0
@@ -41,26 +42,37 @@ class SseDecoder:
         Raises:
             AnswerCutError: one event exceeds the bound, so the other side does not speak this protocol.
         """
-        for line in self._lines(self._rest + chunk):
+        for line in self._lines(self._without_mark(chunk)):
             event = self._take(line)
             if event is not None:
                 yield event
 
-    def _lines(self, text: bytes) -> Iterator[bytes]:
-        if self._at_start:
-            if _BYTE_ORDER_MARK.startswith(text):
-                self._rest = text
-                return
-            text = text.removeprefix(_BYTE_ORDER_MARK)
-            self._at_start = False
+    def _without_mark(self, chunk: bytes) -> bytes:
+        if self._start is None:
+            return chunk
+        self._start += chunk
+        if _BYTE_ORDER_MARK.startswith(self._start):
+            return b""  # too little to tell, or the mark and nothing else so far
+        chunk, self._start = self._start.removeprefix(_BYTE_ORDER_MARK), None
+        return chunk
+
+    def _lines(self, chunk: bytes) -> Iterator[bytes]:
+        if self._after_return and chunk:
+            chunk = chunk.removeprefix(b"\n")  # the second half of a CRLF whose line has been taken
+            self._after_return = False
         begin = 0
-        for end in _LINE_END.finditer(text):
-            if end.end() == len(text) and end.group() == b"\r":
-                break  # the LF that may belong to it has not arrived
-            yield text[begin : end.start()]
+        for end in _LINE_END.finditer(chunk):
+            self._lengthen_line(chunk[begin : end.start()])
+            line = bytes(self._line)
+            self._line.clear()
+            yield line
             begin = end.end()
-        self._rest = text[begin:]
-        self._refuse_beyond_bound(len(self._rest))
+        self._after_return = self._after_return or chunk.endswith(b"\r")
+        self._lengthen_line(chunk[begin:])
+
+    def _lengthen_line(self, piece: bytes) -> None:
+        self._line += piece
+        self._refuse_beyond_bound(len(self._line))
 
     def _take(self, line: bytes) -> Event | None:
         if not line:
@@ -69,7 +81,7 @@ class SseDecoder:
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)
-            self._size += len(value)
+            self._size += len(value) + 1  # the LF that joins it to the next
             self._refuse_beyond_bound(self._size)
         elif name == b"event":
             self._name = value

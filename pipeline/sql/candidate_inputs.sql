@@ -12,13 +12,13 @@ LEFT JOIN LATERAL (
             (SELECT coalesce(product.category, event.text) AS category
              FROM events AS event LEFT JOIN products AS product USING (product_id)
              WHERE event.customer_id = customer.customer_id AND event.kind = 'view' AND event.occurred_at <= :as_of
-             ORDER BY event.occurred_at DESC
+             ORDER BY event.occurred_at DESC, event.event_key
              LIMIT 100)
             UNION ALL
             (SELECT product.category
              FROM events AS event JOIN products AS product USING (product_id)
              WHERE event.customer_id = customer.customer_id AND event.kind = 'purchase' AND event.occurred_at <= :as_of
-             ORDER BY event.occurred_at DESC
+             ORDER BY event.occurred_at DESC, event.event_key
              LIMIT 100)
         ) AS newest
         WHERE category IS NOT NULL

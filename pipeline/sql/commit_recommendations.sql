@@ -8,4 +8,4 @@ FROM unnest(
     %(product_names)s::text[], %(relevance_scores)s::double precision[], %(provenances)s::text[], %(attempts)s::integer[]
 )
 ON CONFLICT DO NOTHING
-RETURNING run_id, customer_id, rank, committed_at
+RETURNING run_id, customer_id, rank, product_id, committed_at

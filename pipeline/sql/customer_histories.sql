@@ -2,9 +2,9 @@
 -- Every lateral reads a bounded number of the newest events through the index (customer_id, kind, occurred_at),
 -- so that a customer with 50,000 events costs what one with 50 does; only the yearly spend reads a year's purchases.
 SELECT customer.customer_id,
-       customer.time_zone,
-       customer.attributes - 'candidates' AS attributes,
-       customer.attributes -> 'candidates' AS pinned_candidates,
+       left(customer.time_zone, 100) AS time_zone,
+       stated.attributes,
+       pinned.product_ids AS pinned_candidates,
        purchases.newest AS purchases,
        views.most_viewed AS categories,
        ratings.newest AS ratings,
@@ -13,6 +13,29 @@ SELECT customer.customer_id,
        spend.total AS spent,
        spend.since AS spending_since
 FROM customers AS customer
+LEFT JOIN LATERAL (
+    -- Only what a segment can show: attributes of any size cost no more than small ones once they have left Postgres.
+    SELECT jsonb_object_agg(key, CASE jsonb_typeof(value)
+               WHEN 'string' THEN to_jsonb(left(value #>> '{}', 200))
+               WHEN 'number' THEN value
+               WHEN 'array' THEN (
+                   SELECT jsonb_agg(left(element #>> '{}', 200) ORDER BY place)
+                   FROM jsonb_array_elements(value) WITH ORDINALITY AS listed (element, place)
+                   WHERE jsonb_typeof(element) = 'string' AND place <= 20
+               )
+           END) AS attributes
+    FROM jsonb_each(customer.attributes)
+    WHERE key IN ('preferred_brands', 'loyalty_status', 'average_monthly_spend', 'preferred_shopping_times')
+) AS stated ON true
+LEFT JOIN LATERAL (
+    SELECT array_agg(product_id ORDER BY place) AS product_ids
+    FROM jsonb_array_elements_text(
+        CASE jsonb_typeof(customer.attributes -> 'candidates')
+            WHEN 'array' THEN customer.attributes -> 'candidates' ELSE '[]'
+        END
+    ) WITH ORDINALITY AS listed (product_id, place)
+    WHERE place <= :most_pinned AND length(product_id) <= 1000
+) AS pinned ON true
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_array(label, brand, occurred_at) ORDER BY occurred_at DESC, label) AS newest
     FROM (
@@ -24,7 +47,7 @@ LEFT JOIN LATERAL (
         WHERE event.customer_id = customer.customer_id
           AND event.kind = 'purchase'
           AND event.occurred_at <= :as_of
-        ORDER BY event.occurred_at DESC
+        ORDER BY event.occurred_at DESC, event.event_key
         LIMIT 50
     ) AS purchase
     WHERE label IS NOT NULL
@@ -40,7 +63,7 @@ LEFT JOIN LATERAL (
             WHERE event.customer_id = customer.customer_id
               AND event.kind = 'view'
               AND event.occurred_at <= :as_of
-            ORDER BY event.occurred_at DESC
+            ORDER BY event.occurred_at DESC, event.event_key
             LIMIT 200
         ) AS view
         WHERE category IS NOT NULL
@@ -50,7 +73,7 @@ LEFT JOIN LATERAL (
     ) AS viewed
 ) AS views ON true
 LEFT JOIN LATERAL (
-    SELECT json_agg(json_build_array(label, value) ORDER BY occurred_at DESC, label) AS newest
+    SELECT json_agg(json_build_array(label, value) ORDER BY occurred_at DESC, label, value) AS newest
     FROM (
         SELECT left(coalesce(product.name, event.text), 200) AS label, event.value, event.occurred_at
         FROM events AS event
@@ -59,7 +82,7 @@ LEFT JOIN LATERAL (
           AND event.kind = 'rating'
           AND event.value IS NOT NULL
           AND event.occurred_at <= :as_of
-        ORDER BY event.occurred_at DESC
+        ORDER BY event.occurred_at DESC, event.event_key
         LIMIT 30
     ) AS rating
     WHERE label IS NOT NULL
@@ -73,12 +96,12 @@ LEFT JOIN LATERAL (
           AND event.kind = 'search'
           AND event.text IS NOT NULL
           AND event.occurred_at <= :as_of
-        ORDER BY event.occurred_at DESC
+        ORDER BY event.occurred_at DESC, event.event_key
         LIMIT 30
     ) AS search
 ) AS searches ON true
 LEFT JOIN LATERAL (
-    SELECT json_agg(json_build_array(label, value) ORDER BY occurred_at DESC, label) AS newest
+    SELECT json_agg(json_build_array(label, value) ORDER BY occurred_at DESC, label, value) AS newest
     FROM (
         SELECT left(coalesce(product.name, event.text), 200) AS label, event.value, event.occurred_at
         FROM events AS event
@@ -87,7 +110,7 @@ LEFT JOIN LATERAL (
           AND event.kind = 'response'
           AND event.value IS NOT NULL
           AND event.occurred_at <= :as_of
-        ORDER BY event.occurred_at DESC
+        ORDER BY event.occurred_at DESC, event.event_key
         LIMIT 30
     ) AS response
     WHERE label IS NOT NULL

@@ -1,0 +1,1 @@
+"""The ways in: Prefect flows, their deployments, and the command line. They import the pipeline, never the reverse."""

@@ -1,0 +1,49 @@
+"""The commands, each in a file of its own."""
+
+from typing import Annotated
+
+import typer
+
+from flows.cli import customer_commands, data_commands, demo_command, run_commands, service_commands
+from flows.cli.exits import guarded
+from pipeline.version import code_version
+
+app = typer.Typer(
+    name="recstream",
+    help="A ranked product slate for every customer, streamed out of a language model and committed row by row.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"recstream {code_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _recstream(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("demo")(guarded(demo_command.demo))
+app.command("init")(guarded(data_commands.init))
+app.command("load")(guarded(data_commands.load))
+app.command("run")(guarded(run_commands.run))
+app.command("resume")(guarded(run_commands.resume))
+app.command("status")(guarded(run_commands.status))
+app.command("recommend")(guarded(customer_commands.recommend))
+app.command("show")(guarded(customer_commands.show))
+app.command("serve")(guarded(service_commands.serve))
+app.command(
+    "offline-ranker",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)(guarded(service_commands.offline_ranker))

@@ -1,0 +1,129 @@
+"""`recommend` and `show`: one customer's slate, made now or read."""
+
+import asyncio
+import time
+from contextlib import aclosing
+from typing import Annotated
+
+import typer
+
+from flows.cli.exits import UNFINISHED
+from flows.cli.options import AsJson, BaseUrl, DatabaseUrl, Model, settings_from
+from flows.cli.output import OFFLINE_REMARK, console, notes, print_json, row_line, slate_document, slate_table
+from pipeline.database import open_engine
+from pipeline.domain import CustomerId, SlateState
+from pipeline.errors import UnknownCustomerError
+from pipeline.provided_database import provided_database
+from pipeline.reading import ReadSlate, SlateRow, read_current_slate, read_newest_slate
+from pipeline.schema import require_current
+from pipeline.settings import Settings
+
+Customer = Annotated[str, typer.Argument(help="The customer's id.")]
+
+
+def recommend(
+    customer: Customer,
+    database_url: DatabaseUrl = None,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    as_json: AsJson = False,
+) -> int:
+    """Make a slate for one customer now: each row is shown when it is committed, the whole is published.
+
+    Example: recstream recommend 12345
+    """
+    settings = settings_from(database_url=database_url, openai_base_url=base_url, model=model)
+    with provided_database(settings) as url:
+        asyncio.run(_recommend(CustomerId(customer), settings, quiet=as_json))
+        slate = asyncio.run(_newest(url, CustomerId(customer)))
+    if as_json:
+        print_json(slate_document(slate))
+    elif slate.state is SlateState.COMPLETE:
+        _tell_times(slate)
+    if slate.state is SlateState.COMPLETE:
+        return 0
+    notes().print(f"recstream: the slate is {slate.state}: {slate.reason}", markup=False)
+    return UNFINISHED
+
+
+def show(
+    customer: Customer,
+    live: Annotated[
+        bool, typer.Option("--live", help="The rows of the newest run, published or not, as they are now.")
+    ] = False,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Show a customer's published slate; with --live the rows of a run in progress.
+
+    Example: recstream show 12345 --json
+    """
+    settings = settings_from(database_url=database_url)
+    with provided_database(settings) as url:
+        require_current(url)
+        slate = asyncio.run(read_slate(url, CustomerId(customer), live=live))
+    if as_json:
+        print_json(slate_document(slate))
+        return 0
+    console().print(slate_table(slate))
+    console().print(_provenance(slate), markup=False)
+    return 0
+
+
+async def _recommend(customer_id: CustomerId, settings: Settings, *, quiet: bool) -> None:
+    from pipeline.one_customer import serve_customer  # noqa: PLC0415 - imports the HTTP client, which `show` does without
+
+    begin = time.monotonic()
+    async with aclosing(serve_customer(customer_id, settings)) as rows:
+        async for live in rows:
+            placed = live.committed.recommendation
+            row = SlateRow(
+                placed.rank,
+                placed.product_id,
+                placed.product_name,
+                placed.relevance_score,
+                live.committed.committed_at,
+            )
+            if not quiet:
+                console().print(row_line(row, time.monotonic() - begin), markup=False)
+
+
+async def _newest(url: str, customer_id: CustomerId) -> ReadSlate:
+    async with open_engine(url, connections=1) as engine:
+        slate = await read_newest_slate(engine, customer_id)
+    if slate is None:
+        raise UnknownCustomerError(f"customer {customer_id!r} has no slate in any run: `recstream recommend` makes one")
+    return slate
+
+
+async def read_slate(url: str, customer_id: CustomerId, *, live: bool) -> ReadSlate:
+    """The published slate, or with `live` that of the newest run.
+
+    Raises:
+        UnknownCustomerError: nobody has this id, or he has no such slate.
+    """
+    if live:
+        return await _newest(url, customer_id)
+    async with open_engine(url, connections=1) as engine:
+        slate = await read_current_slate(engine, customer_id)
+    if slate is None:
+        raise UnknownCustomerError(
+            f"customer {customer_id!r} has no published slate: make one with `recstream recommend {customer_id}`, "
+            "or see a run in progress with --live"
+        )
+    return slate
+
+
+def _tell_times(slate: ReadSlate) -> None:
+    if slate.first_row_s is not None and slate.whole_s is not None:
+        console().print(
+            f"first recommendation committed after {slate.first_row_s:.2f} s, "
+            f"the whole slate after {slate.whole_s:.2f} s"
+        )
+    console().print(_provenance(slate), markup=False)
+
+
+def _provenance(slate: ReadSlate) -> str:
+    seen = f"published {slate.published_at:%Y-%m-%d %H:%M} UTC" if slate.published_at else f"slate {slate.state}"
+    remark = f" {OFFLINE_REMARK}" if slate.provenance == "offline_ranker" else ""
+    return f"Run {slate.run_id}, {seen}.{remark}"

@@ -1,0 +1,103 @@
+"""`init` and `load`: the tables, and the shop's files into them."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.exits import UNFINISHED
+from flows.cli.options import AsJson, DatabaseUrl, settings_from
+from flows.cli.output import console, notes, print_json
+from pipeline.database import address, open_connection
+from pipeline.errors import InputError
+from pipeline.loading import LoadReport, load_file
+from pipeline.provided_database import provided_database
+from pipeline.schema import migrate, require_current
+
+
+class ShopTable(StrEnum):
+    """What can be loaded."""
+
+    CUSTOMERS = "customers"
+    PRODUCTS = "products"
+    EVENTS = "events"
+
+
+def init(database_url: DatabaseUrl = None, as_json: AsJson = False) -> int:
+    """Make recstream's tables, or bring them to this version. Nothing happens if they are there.
+
+    Example: recstream init --database-url postgresql://shop@db.internal/shop
+    """
+    settings = settings_from(database_url=database_url)
+    with provided_database(settings) as url:
+        before, after = migrate(url)
+        if as_json:
+            print_json({"database": address(url), "version_before": before, "version": after})
+        else:
+            done = "already at" if before == after else "now at"
+            console().print(f"{address(url)} is {done} schema version {after}.", markup=False)
+    return 0
+
+
+def load(
+    table: Annotated[ShopTable, typer.Argument(help="What the file holds.")],
+    file: Annotated[Path, typer.Argument(help="A csv, jsonl or parquet file (csv and jsonl also as .gz).")],
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="OURS=THEIRS", help="Our column is called so in the file. Can be given often."),
+    ] = None,
+    time_zone: Annotated[
+        str | None, typer.Option(help="Of moments that name no zone, e.g. Europe/London. Default: the shop's.")
+    ] = None,
+    rejects: Annotated[
+        Path | None, typer.Option(help="Where refused lines go. Default: FILE.rejects.jsonl in the working directory.")
+    ] = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Load a file of the shop. Loading it twice changes nothing; a bad line is refused alone, and the rest lands.
+
+    Example: recstream load products catalog.csv --map product_id=sku --map name=title
+    """
+    settings = settings_from(database_url=database_url)
+    with provided_database(settings) as url:
+        require_current(url)
+        with open_connection(url) as connection:
+            report = load_file(
+                connection,
+                table.value,
+                file,
+                mapping=_mapping(mapping or []),
+                time_zone=time_zone or settings.time_zone,
+                rejects=rejects or Path(f"{file.name}.rejects.jsonl"),
+            )
+    if as_json:
+        print_json(report)
+    else:
+        _tell(table, report)
+    return UNFINISHED if report.refused else 0
+
+
+def _mapping(pairs: list[str]) -> dict[str, str]:
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        ours, separator, theirs = pair.partition("=")
+        if not (separator and ours and theirs):
+            raise InputError(f"--map {pair!r} is not of the form OURS=THEIRS, e.g. --map product_id=sku")
+        if ours in mapping:
+            raise InputError(f"--map names {ours!r} twice: give each of our columns once")
+        mapping[ours] = theirs
+    return mapping
+
+
+def _tell(table: ShopTable, report: LoadReport) -> None:
+    console().print(
+        f"{table}: {report.read:,} lines read, {report.inserted:,} inserted, {report.updated:,} updated, "
+        f"{report.unchanged:,} unchanged, {report.refused:,} refused"
+    )
+    for note in report.notes:
+        notes().print(note, markup=False)
+    if report.refused:
+        reasons = ", ".join(f"{reason}: {number:,}" for reason, number in report.refused_by_reason.items())
+        notes().print(f"refused lines are in {report.rejects_path} ({reasons})", markup=False)

@@ -1,0 +1,55 @@
+"""Exit statuses, and the one place where an error becomes a line on stderr.
+
+0 all done · 1 a run that did not finish every customer, or a load that refused rows · 2 wrong use or configuration ·
+130 interrupted
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+import typer
+
+from pipeline.errors import AnswerError, EndpointFatalError, EndpointUnreachableError, RecstreamError
+
+UNFINISHED = 1
+WRONG_USE = 2
+INTERRUPTED = 130
+
+P = ParamSpec("P")
+
+
+def guarded(command: Callable[P, int | None]) -> Callable[P, None]:
+    """A command whose result is its exit status, and whose errors are one line each."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            status = command(*args, **kwargs) or 0
+            sys.stdout.flush()
+        except RecstreamError as error:
+            status = _explain(error)
+        except KeyboardInterrupt:
+            print("recstream: interrupted; what was committed stays", file=sys.stderr)
+            status = INTERRUPTED
+        except BrokenPipeError:
+            status = _reader_gone()
+        raise typer.Exit(status)
+
+    return run
+
+
+def _explain(error: RecstreamError) -> int:
+    print(f"recstream: {error}", file=sys.stderr)
+    unfinished = isinstance(error, AnswerError) and not isinstance(
+        error, (EndpointFatalError, EndpointUnreachableError)
+    )
+    return UNFINISHED if unfinished else WRONG_USE
+
+
+def _reader_gone() -> int:
+    """`recstream … | head`: the reader has what it wanted."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -1,0 +1,109 @@
+"""How things look on a terminal, and how they are printed for programs."""
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.reading import ReadSlate, SlateRow
+from pipeline.runs import RunSummary
+
+OFFLINE_REMARK = "Ranked by the offline ranker: word overlap, no language model's judgement."
+
+
+def console() -> Console:
+    """Stdout, for what was asked for."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def notes() -> Console:
+    """Stderr, for what happens on the way."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout; dataclasses, moments and ids included."""
+    json.dump(document, sys.stdout, default=_plain, ensure_ascii=False, allow_nan=False, indent=2)
+    sys.stdout.write("\n")
+
+
+def slate_document(slate: ReadSlate) -> dict[str, Any]:
+    """A slate for programs."""
+    return {
+        "customer_id": slate.customer_id,
+        "run_id": slate.run_id,
+        "provenance": slate.provenance,
+        "state": slate.state,
+        "published_at": slate.published_at,
+        "recommendations": [asdict(row) for row in slate.rows],
+    }
+
+
+def slate_table(slate: ReadSlate) -> Table:
+    """A slate for people."""
+    table = Table(title=f"Customer {slate.customer_id}", title_justify="left")
+    for heading, justify in (("rank", "right"), ("product", "left"), ("id", "left"), ("score", "right")):
+        table.add_column(heading, justify="right" if justify == "right" else "left", overflow="fold")
+    for row in slate.rows:
+        table.add_row(str(row.rank), Text(row.product_name), Text(row.product_id), f"{row.relevance_score:.2f}")
+    return table
+
+
+def summary_table(summary: RunSummary) -> Table:
+    """What a run has come to, for people."""
+    table = Table(title=f"Run {summary.run_id}", title_justify="left", show_header=False)
+    table.add_column(justify="left")
+    table.add_column(justify="left", overflow="fold")
+    for name, value in _summary_lines(summary):
+        table.add_row(name, Text(value))
+    return table
+
+
+def row_line(row: SlateRow, after_s: float | None = None) -> str:
+    """One committed row on one line."""
+    moment = "" if after_s is None else f"{after_s:6.2f} s  "
+    return f"  {moment}{row.rank:>3}  {row.product_name}  {row.relevance_score:.2f}"
+
+
+def _summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
+    yield "state", summary.state if summary.reason is None else f"{summary.state}: {summary.reason}"
+    yield "ranked by", _ranked_by(summary)
+    yield "customers", f"{summary.complete:,} of {summary.customers:,} complete{_others(summary)}"
+    yield "rows", f"{summary.rows:,} committed, {summary.published:,} slates published"
+    yield "refused objects", f"{summary.refused_objects:,}"
+    yield "tokens", f"{summary.tokens_in:,} in, {summary.tokens_out:,} out"
+    yield "first row", f"p50 {_seconds(summary.first_row_p50_s)}, p95 {_seconds(summary.first_row_p95_s)}"
+    yield "duration", _seconds(summary.duration_s)
+
+
+def _ranked_by(summary: RunSummary) -> str:
+    if summary.provenance == "offline_ranker":
+        return "the offline ranker: word overlap, no language model's judgement"
+    return f"{summary.model} at {summary.endpoint}"
+
+
+def _others(summary: RunSummary) -> str:
+    others = {"short": summary.short, "failed": summary.failed, "unfinished": summary.unfinished}
+    return "".join(f", {number:,} {name}" for name, number in others.items() if number)
+
+
+def _seconds(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f} s"
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, (UUID, Path)):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,46 @@
+"""The night: every active customer gets a ranked slate, and the complete ones are published."""
+
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.parameters import NightlyParameters
+from pipeline.domain import RunId
+from pipeline.night import Night, open_night, working_on
+from pipeline.publishing import publish
+from pipeline.runs import Run, RunSummary, shards_of, summarise
+from pipeline.settings import load_settings
+
+
+@flow(name="nightly", flow_run_name="nightly", persist_result=False)
+async def nightly(parameters: NightlyParameters | None = None) -> State[Any]:
+    """Plan the shards (or take up an earlier run's), serve one after another, publish, and say truly how it ended."""
+    wanted = parameters or NightlyParameters()
+    async with open_night(load_settings()) as night:
+        run = await night.take_up(RunId(wanted.resume)) if wanted.resume else await night.plan(wanted.limit)
+        async with working_on(night.engine, run):
+            for shard, customers in (await shards_of(night.engine, run.run_id)).items():
+                named = recommend_shard.with_options(task_run_name=f"shard {shard}: {customers} customers")
+                await named(night, run, shard)
+            await publish(night.engine, run.run_id)
+        return verdict(await summarise(night.engine, run.run_id))
+
+
+@task(name="recommend-shard", cache_policy=NO_CACHE, persist_result=False, retries=0)
+async def recommend_shard(night: Night, run: Run, shard: int) -> State[Any]:
+    """Thousands of customers in one task: inside it is one event loop with hundreds of streams."""
+    report = await night.serve(run, shard)
+    told = f"shard {shard}: {report.customers:,} customers, {report.rows:,} rows committed"
+    get_run_logger().info(told)
+    return Completed(message=told)
+
+
+def verdict(summary: RunSummary) -> State[Any]:
+    """Prefect's state for what the ledger says."""
+    told = f"run {summary.run_id}: {summary.complete:,} of {summary.customers:,} customers, {summary.rows:,} rows"
+    if summary.left:
+        return Failed(message=f"{told}; {summary.reason}", data=summary)
+    return Completed(message=told, data=summary)

@@ -1,0 +1,23 @@
+"""What the flows may be told. An unknown parameter is refused, so that a misspelt one never passes in silence."""
+
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class NightlyParameters(BaseModel):
+    """Parameters of the nightly flow."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Only the first so many customers.")
+    resume: UUID | None = Field(default=None, description="Go on with this run instead of starting one.")
+
+
+class OnDemandParameters(BaseModel):
+    """Parameters of the on-demand flow."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    customer_id: str = Field(min_length=1, max_length=200, description="The customer to serve now.")

@@ -1,0 +1,5 @@
+-- The customer's published slate as readers see it now.
+SELECT run_id, rank, product_id, product_name, relevance_score, provenance, committed_at, published_at
+FROM current_recommendations
+WHERE customer_id = :customer_id
+ORDER BY rank
