@@ -1,19 +1,20 @@
-"""Which Prefect server a run uses, and that none of it calls home. Import this before `prefect` itself."""
+"""Which Prefect server a run uses, and that none of it calls home."""
 
+import atexit
 import os
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from urllib.error import URLError
+
+from flows.temporary_server import answers, temporary_server
+from pipeline.errors import ConfigurationError
 
 LOCAL_SERVER = "http://127.0.0.1:4200/api"
 _QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its page loads a script from elsewhere
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",  # the command line tells the run's story itself
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command line tells the run's story itself
 }
 
 
@@ -21,30 +22,53 @@ def set_prefect_environment(home: Path) -> None:
     """Set what the environment leaves open. Must come before the first import of `prefect`.
 
     A temporary server keeps its records beside our data, so that it disturbs no server of the same person.
+
+    Raises:
+        ConfigurationError: the folder for its records cannot be made.
     """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{home} cannot be made ({error.strerror}): run where you may write, or set RECSTREAM_HOME"
+        ) from error
     records = f"sqlite+aiosqlite:///{(home / 'prefect.db').resolve()}"
     for name, value in {**_QUIET, "PREFECT_SERVER_DATABASE_CONNECTION_URL": records}.items():
         os.environ.setdefault(name, value)
 
 
-@contextmanager
-def prefect_server_in_reach() -> Iterator[str | None]:
-    """The API address of the server to use; None where Prefect will start a temporary one of its own."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415 - only after the environment is set
+def server_in_reach() -> str | None:
+    """The API address that is configured for Prefect, or that of `prefect server start` on this machine; else None."""
+    from prefect.settings import PREFECT_API_URL  # noqa: PLC0415 - only after the environment is set
 
     configured: str | None = PREFECT_API_URL.value()
-    if configured:
-        yield configured
-    elif _answers(LOCAL_SERVER):
-        with temporary_settings({PREFECT_API_URL: LOCAL_SERVER}):
-            yield LOCAL_SERVER
-    else:
-        yield None
+    return configured or (LOCAL_SERVER if answers(LOCAL_SERVER) else None)
 
 
-def _answers(api_url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{api_url}/health", timeout=1) as answer:  # noqa: S310 - a constant http address
-            return bool(answer.status == 200 and answer.read(10).strip() == b"true")
-    except (URLError, OSError):
-        return False
+@contextmanager
+def prefect_server(tell: Callable[[str], None]) -> Iterator[None]:
+    """Prefect talks to the server in reach inside, or to a temporary one. `tell` hears which.
+
+    Raises:
+        ConfigurationError: the temporary server does not start.
+    """
+    api_url = server_in_reach()
+    if api_url is not None:
+        tell(f"Prefect: using the server at {api_url}")
+        with _talking_to(api_url):
+            yield
+        return
+    tell("Prefect: no server in reach, so a temporary one starts for this run (about 10 s) …")
+    # It outlives the block, because Prefect sends its last records when the interpreter ends.
+    lasting = ExitStack()
+    atexit.register(lasting.close)
+    with _talking_to(lasting.enter_context(temporary_server())):
+        yield
+
+
+@contextmanager
+def _talking_to(api_url: str) -> Iterator[None]:
+    from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415 - as above
+
+    with temporary_settings({PREFECT_API_URL: api_url}):
+        yield

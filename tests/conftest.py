@@ -9,7 +9,7 @@ from psycopg import sql
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.database import open_connection, open_engine
-from pipeline.embedded_postgres import EmbeddedPostgres, embedded_postgres
+from pipeline.embedded_postgres import EmbeddedPostgres, discard_embedded_postgres, embedded_postgres
 from pipeline.schema import migrate
 
 _TEMPLATE = "recstream_template"
@@ -27,8 +27,12 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """One embedded server for the whole session."""
-    with embedded_postgres(tmp_path_factory.mktemp("postgres")) as server:
-        yield server
+    folder = tmp_path_factory.mktemp("postgres")
+    try:
+        with embedded_postgres(folder) as server:
+            yield server
+    finally:
+        discard_embedded_postgres(folder)  # as root the data lies where the server's user can reach it
 
 
 @pytest.fixture(scope="session")

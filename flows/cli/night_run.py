@@ -6,13 +6,14 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from rich.console import Console
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flows.cli.output import notes
 from flows.cli.progress import NightProgress
 from flows.parameters import NightlyParameters
-from flows.prefect_server import prefect_server_in_reach, set_prefect_environment
+from flows.prefect_server import prefect_server, set_prefect_environment
 from pipeline.database import open_engine
 from pipeline.domain import CustomerId, RunId
 from pipeline.errors import ConfigurationError
@@ -41,18 +42,18 @@ def run_night(
     """
     told = Console(quiet=True) if quiet else notes()
     set_prefect_environment(settings.home)
-    with prefect_server_in_reach() as server:
-        if server is None:
-            told.print("Prefect: no server in reach, so a temporary one starts for this run (about 10 s) …")
-        else:
-            told.print(f"Prefect: using the server at {server}", markup=False)
-        return asyncio.run(_run_and_watch(url, parameters, NightProgress(told, spotlight)))
+    # The flow runs in a thread of its own: in the main thread Prefect takes over SIGTERM, and a signal would then
+    # break into the event loop wherever it is instead of cancelling the run in order.
+    with prefect_server(partial(told.print, markup=False)), start_blocking_portal() as portal:
+        return asyncio.run(_run_and_watch(portal, url, parameters, NightProgress(told, spotlight)))
 
 
-async def _run_and_watch(url: str, parameters: NightlyParameters, progress: NightProgress) -> RunSummary:
+async def _run_and_watch(
+    portal: BlockingPortal, url: str, parameters: NightlyParameters, progress: NightProgress
+) -> RunSummary:
     async with open_engine(url, connections=1) as engine:
         find = partial(_begun_run, engine, parameters, await database_time(engine))
-        flow_run = asyncio.create_task(_run_flow(parameters))
+        flow_run = asyncio.wrap_future(portal.start_task_soon(_run_flow, parameters))
         try:
             with progress:
                 await _watch(engine, flow_run, find, progress)
@@ -78,7 +79,7 @@ async def _begun_run(engine: AsyncEngine, parameters: NightlyParameters, begin: 
 
 async def _watch(
     engine: AsyncEngine,
-    flow_run: "asyncio.Task[State[Any]]",
+    flow_run: "asyncio.Future[State[Any]]",
     find: Callable[[], Awaitable[RunId | None]],
     progress: NightProgress,
 ) -> None:

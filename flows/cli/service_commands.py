@@ -1,13 +1,14 @@
 """`serve` and `offline-ranker`: the commands that stay until they are stopped."""
 
 import asyncio
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from flows.cli.options import settings_from
 from flows.cli.output import notes
-from flows.prefect_server import prefect_server_in_reach, set_prefect_environment
+from flows.prefect_server import prefect_server, server_in_reach, set_prefect_environment
 from pipeline.errors import ConfigurationError
 
 NIGHTLY_CRON = "0 3 * * *"
@@ -23,15 +24,17 @@ def serve(
     """
     settings = settings_from(time_zone=time_zone)
     set_prefect_environment(settings.home)
-    with prefect_server_in_reach() as server:
-        if server is None:
-            raise ConfigurationError(
-                "no Prefect server is in reach, and a schedule needs one that stays: "
-                "start it with `prefect server start`, or set PREFECT_API_URL"
-            )
-        from flows.deployments import serve_flows  # noqa: PLC0415 - imports Prefect, which takes seconds
+    if server_in_reach() is None:
+        raise ConfigurationError(
+            "no Prefect server is in reach, and a schedule needs one that stays: "
+            "start it with `prefect server start`, or set PREFECT_API_URL"
+        )
+    from flows.deployments import serve_flows  # noqa: PLC0415 - imports Prefect, which takes seconds
 
-        notes().print(f"Serving `nightly` ({cron}, {settings.time_zone}) and `on-demand` for {server}. Ctrl-C ends it.")
+    with prefect_server(partial(notes().print, markup=False)):
+        notes().print(
+            f"Serving `nightly` ({cron}, {settings.time_zone}) and `on-demand`. Ctrl-C ends it.", markup=False
+        )
         asyncio.run(serve_flows(cron, settings.time_zone))
     return 0
 
