@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from functools import cache, partial
 from importlib.resources import files
 
@@ -127,6 +128,19 @@ def open_connection(url: str, *, autocommit: bool = False) -> Iterator[psycopg.C
         )
         with connection:
             yield connection
+
+
+def server_time(url: str) -> datetime:
+    """The server's clock, which stamps the ledger.
+
+    Raises:
+        DatabaseUnavailableError: nobody answers.
+    """
+    with open_connection(url) as connection:
+        row = connection.execute("SELECT now()").fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM gives one row
+    moment: datetime = row[0]
+    return moment
 
 
 @contextmanager

@@ -98,8 +98,8 @@ async def working_on(engine: AsyncEngine, run: Run) -> AsyncIterator[None]:
     except RecstreamError as error:
         await end_run(engine, run.run_id, RunState.FAILED, str(error))
         raise
-    except BaseException as error:
-        await end_run(engine, run.run_id, RunState.CANCELLED, f"interrupted ({type(error).__name__})")
+    except BaseException:
+        await end_run(engine, run.run_id, RunState.CANCELLED, "interrupted; `recstream resume` goes on from the rows that are committed")
         raise
     left = (await summarise(engine, run.run_id)).left
     if left:

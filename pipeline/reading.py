@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.database import statement
@@ -85,9 +85,7 @@ async def read_newest_slate(engine: AsyncEngine, customer_id: CustomerId) -> Rea
     )
 
 
-async def read_rows(
-    engine: AsyncEngine, run_id: RunId, customer_id: CustomerId, *, after: int = 0
-) -> list[SlateRow]:
+async def read_rows(engine: AsyncEngine, run_id: RunId, customer_id: CustomerId, *, after: int = 0) -> list[SlateRow]:
     """The customer's committed rows of a run after the rank `after`."""
     parameters = {"run_id": run_id, "customer_id": customer_id, "after": after}
     async with engine.connect() as connection:
@@ -100,13 +98,6 @@ async def read_progress(engine: AsyncEngine, run_id: RunId) -> RunProgress:
     async with engine.connect() as connection:
         found = (await connection.execute(statement("run_progress"), {"run_id": run_id})).one()
     return RunProgress(found.customers, found.complete, found.not_complete, found.rows)
-
-
-async def database_time(engine: AsyncEngine) -> datetime:
-    """The server's clock, which stamps the ledger."""
-    async with engine.connect() as connection:
-        moment: datetime = (await connection.execute(select(func.now()))).scalar_one()
-    return moment
 
 
 async def find_run_begun_since(engine: AsyncEngine, moment: datetime) -> RunId | None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import customer_commands, data_commands, demo_command, run_commands, service_commands
+from flows.cli import customer_commands, data_commands, demo_command, psql_command, run_commands, service_commands
 from flows.cli.exits import guarded
 from pipeline.version import code_version
 
@@ -43,7 +43,7 @@ app.command("status")(guarded(run_commands.status))
 app.command("recommend")(guarded(customer_commands.recommend))
 app.command("show")(guarded(customer_commands.show))
 app.command("serve")(guarded(service_commands.serve))
-app.command(
-    "offline-ranker",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-)(guarded(service_commands.offline_ranker))
+# These two hand what follows to another program, its `--help` included.
+_HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+app.command("psql", context_settings=_HANDED_ON)(guarded(psql_command.psql))
+app.command("offline-ranker", context_settings=_HANDED_ON)(guarded(service_commands.offline_ranker))

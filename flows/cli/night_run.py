@@ -2,22 +2,23 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from rich.console import Console
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flows.cli.output import notes
+from flows.cli.own_thread import own_thread
 from flows.cli.progress import NightProgress
 from flows.parameters import NightlyParameters
 from flows.prefect_server import prefect_server, set_prefect_environment
-from pipeline.database import open_engine
+from pipeline.database import open_engine, server_time
 from pipeline.domain import CustomerId, RunId
 from pipeline.errors import ConfigurationError
-from pipeline.reading import database_time, find_run_begun_since
+from pipeline.reading import find_run_begun_since
 from pipeline.runs import RunSummary, summarise
 from pipeline.settings import Settings
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
 POLL_S = 0.1
+FindRun = Callable[[AsyncEngine], Awaitable[RunId | None]]
 
 
 def run_night(
@@ -44,26 +46,10 @@ def run_night(
     set_prefect_environment(settings.home)
     # The flow runs in a thread of its own: in the main thread Prefect takes over SIGTERM, and a signal would then
     # break into the event loop wherever it is instead of cancelling the run in order.
-    with prefect_server(partial(told.print, markup=False)), start_blocking_portal() as portal:
-        return asyncio.run(_run_and_watch(portal, url, parameters, NightProgress(told, spotlight)))
-
-
-async def _run_and_watch(
-    portal: BlockingPortal, url: str, parameters: NightlyParameters, progress: NightProgress
-) -> RunSummary:
-    async with open_engine(url, connections=1) as engine:
-        find = partial(_begun_run, engine, parameters, await database_time(engine))
-        flow_run = asyncio.wrap_future(portal.start_task_soon(_run_flow, parameters))
-        try:
-            with progress:
-                await _watch(engine, flow_run, find, progress)
-            outcome = await (await flow_run).aresult(raise_on_failure=False)
-        finally:
-            flow_run.cancel()
-            await asyncio.gather(flow_run, return_exceptions=True)
-        if isinstance(outcome, RunSummary):
-            return outcome
-        return await _what_became_of(engine, await find(), outcome)
+    begin = server_time(url)
+    with prefect_server(partial(told.print, markup=False)), own_thread(partial(_run_flow, parameters)) as flow_run:
+        find = partial(_begun_run, parameters, begin)
+        return asyncio.run(_watch_to_the_end(flow_run, url, find, NightProgress(told, spotlight)))
 
 
 async def _run_flow(parameters: NightlyParameters) -> "State[Any]":
@@ -73,20 +59,32 @@ async def _run_flow(parameters: NightlyParameters) -> "State[Any]":
     return state
 
 
-async def _begun_run(engine: AsyncEngine, parameters: NightlyParameters, begin: datetime) -> RunId | None:
+async def _watch_to_the_end(
+    flow_run: "Future[State[Any]]", url: str, find: FindRun, progress: NightProgress
+) -> RunSummary:
+    async with open_engine(url, connections=1) as engine:
+        with progress:
+            await _watch(engine, flow_run, find, progress)
+        outcome = await flow_run.result().aresult(raise_on_failure=False)
+        if isinstance(outcome, RunSummary):
+            return outcome
+        return await _what_became_of(engine, await find(engine), outcome)
+
+
+async def _begun_run(parameters: NightlyParameters, begin: datetime, engine: AsyncEngine) -> RunId | None:
     return RunId(parameters.resume) if parameters.resume else await find_run_begun_since(engine, begin)
 
 
 async def _watch(
     engine: AsyncEngine,
-    flow_run: "asyncio.Future[State[Any]]",
-    find: Callable[[], Awaitable[RunId | None]],
+    flow_run: "Future[State[Any]]",
+    find: FindRun,
     progress: NightProgress,
 ) -> None:
     run_id: RunId | None = None
     while not flow_run.done():
-        await asyncio.wait({flow_run}, timeout=POLL_S)
-        run_id = run_id or await find()
+        await asyncio.sleep(POLL_S)
+        run_id = run_id or await find(engine)
         if run_id is not None:
             await progress.look(engine, run_id)
 

@@ -55,6 +55,15 @@ def binaries_for(account: Account) -> Binaries:
     )
 
 
+def installed_program(name: str) -> Path:
+    """The absolute path of one program for ourselves to run.
+
+    Raises:
+        ConfigurationError: the package is not installed.
+    """
+    return Binaries(_site_packages() / PACKAGE / INSTALLATION).program(name)
+
+
 def _site_packages() -> Path:
     """The folder in which the package lies. It is not imported: that would run code and warn."""
     spec = importlib.util.find_spec(PACKAGE)
