@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from flows.temporary_server import answers, temporary_server
+from flows.temporary_server import answers, somebody_listens, temporary_server
 from pipeline.errors import ConfigurationError
 
 LOCAL_SERVER = "http://127.0.0.1:4200/api"
@@ -38,11 +38,21 @@ def set_prefect_environment(home: Path) -> None:
 
 
 def server_in_reach() -> str | None:
-    """The API address that is configured for Prefect, or that of `prefect server start` on this machine; else None."""
+    """The API address that is configured for Prefect, or that of `prefect server start` on this machine; else None.
+
+    Raises:
+        ConfigurationError: an address is configured, but nobody listens there.
+    """
     from prefect.settings import PREFECT_API_URL  # noqa: PLC0415 - only after the environment is set
 
     configured: str | None = PREFECT_API_URL.value()
-    return configured or (LOCAL_SERVER if answers(LOCAL_SERVER) else None)
+    if configured is None:
+        return LOCAL_SERVER if answers(LOCAL_SERVER) else None
+    if not somebody_listens(configured):
+        raise ConfigurationError(
+            f"nobody answers at PREFECT_API_URL {configured}: start that server (`prefect server start`), or unset it"
+        )
+    return configured
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 from pipeline.child_process import child_process, first_line, wait_for_parents_end
 from pipeline.errors import ConfigurationError
@@ -57,6 +57,17 @@ def answers(api_url: str) -> bool:
         with urllib.request.urlopen(f"{api_url}/health", timeout=2) as answer:  # noqa: S310 - an http address of ours
             return bool(answer.status == 200 and answer.read(10).strip() == b"true")
     except (URLError, OSError):
+        return False
+
+
+def somebody_listens(api_url: str) -> bool:
+    """True where anything speaks HTTP, be it to refuse us: a server that wants a key still is one."""
+    try:
+        with urllib.request.urlopen(f"{api_url}/health", timeout=10):  # noqa: S310 - the person's own setting
+            return True
+    except HTTPError:
+        return True
+    except (URLError, OSError, ValueError):
         return False
 
 

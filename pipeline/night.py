@@ -99,7 +99,12 @@ async def working_on(engine: AsyncEngine, run: Run) -> AsyncIterator[None]:
         await end_run(engine, run.run_id, RunState.FAILED, str(error))
         raise
     except BaseException:
-        await end_run(engine, run.run_id, RunState.CANCELLED, "interrupted; `recstream resume` goes on from the rows that are committed")
+        await end_run(
+            engine,
+            run.run_id,
+            RunState.CANCELLED,
+            "interrupted; `recstream resume` goes on from the rows that are committed",
+        )
         raise
     left = (await summarise(engine, run.run_id)).left
     if left:

@@ -1,0 +1,286 @@
+"""Cells become customers, products and events, without a database: forms, bounds and reasons."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
+from pipeline.loading.event_records import EventRecord
+from pipeline.loading.lines import Cell
+from pipeline.loading.records import CustomerRecord, FileRecord, ProductRecord
+from pipeline.loading.values import flag, identifier, moment, number, price, readable
+
+LONDON = ZoneInfo("Europe/London")
+WHEN = "2026-01-31T18:30:00Z"
+
+
+def problem(record: type[FileRecord], cells: Mapping[str, Cell]) -> tuple[str, str]:
+    """The column and the code for which a line with these cells is refused."""
+    try:
+        record.from_cells(cells, UTC)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return str(first["loc"][0]), first["type"]
+    except PydanticCustomError as error:
+        return "attributes", error.type
+    pytest.fail("the line was not refused")
+
+
+# Cells
+
+
+def test_control_characters_and_line_breaks_become_a_space() -> None:
+    assert readable("  Lamp\r\nwith\x07\u2028shade\t ") == "Lamp with shade"
+    assert readable("Größe “L” — 日本") == "Größe “L” — 日本"
+
+
+@pytest.mark.parametrize(("text", "code"), [("a\0b", "nul_character"), ("a\udcffb", "not_utf8")])
+def test_what_postgres_cannot_hold_is_refused(text: str, code: str) -> None:
+    with pytest.raises(PydanticCustomError) as raised:
+        readable(text)
+    assert raised.value.type == code
+
+
+def test_ids_are_text_or_whole_numbers() -> None:
+    assert identifier(17850) == identifier(" 17850 ") == "17850"
+    wrongs: list[Cell] = [True, 17850.0, "", "a\x01b", "x" * 201, ["a"]]
+    for wrong in wrongs:
+        with pytest.raises(PydanticCustomError):
+            identifier(wrong)
+
+
+def test_numbers_are_finite_and_plain() -> None:
+    assert number("12.50") == number(Decimal("12.5")) == number(12.5)
+    assert number("1e3") == 1000
+    for wrong in ("nan", "inf", "1e999", "1_000", "3,50", "$5", "", float("nan"), 10**400, True):
+        with pytest.raises(PydanticCustomError):
+            number(wrong)
+
+
+def test_prices_are_rounded_to_cents_and_bounded() -> None:
+    assert price("0.125") == price(0.125) == Decimal("0.13")
+    assert price("0") == Decimal("0.00")
+    for wrong in ("-1", float("nan"), "Infinity", "1e12", 1e300):
+        with pytest.raises(PydanticCustomError):
+            price(wrong)
+
+
+def test_flags_are_read_in_their_usual_forms() -> None:
+    assert all(flag(yes) for yes in (True, 1, "true", " Yes ", "T", "1"))
+    assert not any(flag(no) for no in (False, 0, "FALSE", "no", "0"))
+    with pytest.raises(PydanticCustomError):
+        flag("maybe")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "2026-07-01T13:00:00+01:00",
+        "2026-07-01 12:00:00Z",
+        "2026-07-01 12:00:00 UTC",
+        "2026-07-01T12:00:00.000000000Z",
+        "20260701T120000Z",
+        "2026-07-01 13:00",
+        "2026-07-01T13",
+        datetime(2026, 7, 1, 13),
+        datetime(2026, 7, 1, 12, tzinfo=UTC),
+    ],
+)
+def test_moments_are_read_in_the_forms_of_iso_8601(told: Cell) -> None:
+    assert moment(told, LONDON) == datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+def test_a_date_alone_is_its_midnight_in_the_shops_zone() -> None:
+    assert moment("2026-07-01", LONDON) == moment(date(2026, 7, 1), LONDON) == datetime(2026, 6, 30, 23, tzinfo=UTC)
+
+
+def test_an_hour_told_twice_is_read_as_its_first() -> None:
+    assert moment("2026-10-25 01:30", LONDON) == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "told", ["01/02/2026", "31.01.2026", "yesterday", "1672531200", 1672531200, 1.5, "2026-02-30", "2026-01-01x10:00"]
+)
+def test_a_date_in_no_known_form_is_refused(told: Cell) -> None:
+    with pytest.raises(PydanticCustomError) as raised:
+        moment(told, LONDON)
+    assert raised.value.type == "not_a_time"
+
+
+@pytest.mark.parametrize("told", ["0001-01-01", "9999-12-31T23:59-12:00"])
+def test_a_moment_outside_the_calendar_is_refused(told: str) -> None:
+    with pytest.raises(PydanticCustomError):
+        moment(told, ZoneInfo("Asia/Tokyo"))
+
+
+# Customers and products
+
+
+def test_columns_of_no_other_meaning_become_attributes() -> None:
+    record = CustomerRecord.from_cells(
+        {"customer_id": 7, "country": "Peru", "columns": "x", "attributes": '{"tier": [1, null]}', "empty": ""}, UTC
+    )
+    assert json.loads(record.attributes_json()) == {"country": "Peru", "columns": "x", "tier": [1, None]}
+
+
+def test_attributes_that_profiles_read_are_brought_into_their_form() -> None:
+    record = CustomerRecord.from_cells(
+        {
+            "customer_id": "7",
+            "average_monthly_spend": "500",
+            "preferred_brands": "Apple; AllBirds",
+            "preferred_shopping_times": "Weekend evenings",
+            "candidates": "[1, 2]",
+        },
+        UTC,
+    )
+    assert json.loads(record.attributes_json()) == {
+        "average_monthly_spend": 500,
+        "preferred_brands": ["Apple", "AllBirds"],
+        "preferred_shopping_times": "Weekend evenings",
+        "candidates": ["1", "2"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("cells", "column", "code"),
+    [
+        ({}, "customer_id", "missing"),
+        ({"customer_id": " "}, "customer_id", "missing"),
+        ({"customer_id": "1", "time_zone": "Mars/Base"}, "time_zone", "unknown_time_zone"),
+        ({"customer_id": "1", "time_zone": "../../etc/passwd"}, "time_zone", "unknown_time_zone"),
+        ({"customer_id": "1", "active": "maybe"}, "active", "not_a_flag"),
+        ({"customer_id": "1", "average_monthly_spend": "lots"}, "average_monthly_spend", "not_a_number"),
+        ({"customer_id": "1", "country": "a\0"}, "country", "nul_character"),
+        ({"customer_id": "1", "score": float("nan")}, "score", "not_finite"),
+        ({"customer_id": "1", "a\0b": 1}, "attributes", "nul_character"),
+        ({"customer_id": "1", "attributes": "[1]"}, "attributes", "not_an_object"),
+        ({"customer_id": "1", "attributes": "{"}, "attributes", "not_json"),
+        ({"customer_id": "1", "attributes": {"active": False}}, "attributes", "misplaced_column"),
+        ({"customer_id": "1", "bio": "x" * 100_001}, "attributes", "too_long"),
+        ({"customer_id": "1", "logo": b"\x89PNG"}, "logo", "not_json"),
+        ({"customer_id": "1", "candidates": list(range(501))}, "candidates", "too_long"),
+    ],
+)
+def test_a_customer_that_is_not_fit_is_refused_with_column_and_code(
+    cells: dict[str, Cell], column: str, code: str
+) -> None:
+    def judged(cells: Mapping[str, Cell]) -> tuple[str, str]:
+        try:
+            CustomerRecord.from_cells(cells, UTC).attributes_json()
+        except PydanticCustomError as error:
+            return "attributes", error.type
+        except ValidationError:
+            return problem(CustomerRecord, cells)
+        pytest.fail("the line was not refused")
+
+    assert judged(cells) == (column, code)
+
+
+def test_attributes_nested_too_deeply_are_refused() -> None:
+    nested: Cell = "leaf"
+    for _ in range(30):
+        nested = [nested]
+    assert problem(CustomerRecord, {"customer_id": "1", "nested": nested}) == ("nested", "too_deep")
+
+
+@pytest.mark.parametrize(
+    ("cells", "column", "code"),
+    [
+        ({"product_id": "1"}, "name", "missing"),
+        ({"product_id": "1", "name": "\x01"}, "name", "missing"),
+        ({"product_id": "1", "name": "x" * 1_001}, "name", "too_long"),
+        ({"product_id": "1", "name": "a", "description": "x" * 10_001}, "description", "too_long"),
+        ({"product_id": "1", "name": "a", "price": "NaN"}, "price", "not_finite"),
+        ({"product_id": "1", "name": "a", "price": -1}, "price", "negative"),
+        ({"product_id": "1", "name": "a", "price": "1,50"}, "price", "not_a_number"),
+    ],
+)
+def test_a_product_that_is_not_fit_is_refused_with_column_and_code(
+    cells: dict[str, Cell], column: str, code: str
+) -> None:
+    assert problem(ProductRecord, cells) == (column, code)
+
+
+def test_a_product_without_price_has_none() -> None:
+    assert ProductRecord.from_cells({"product_id": 1, "name": ' 12" LAMP ', "price": ""}, UTC).price is None
+
+
+# Events
+
+
+def event(**cells: Cell) -> EventRecord:
+    told: dict[str, Cell] = {"customer_id": 1, "kind": "purchase", "product_id": "p", "occurred_at": WHEN}
+    return EventRecord.from_cells(told | cells, LONDON)
+
+
+def test_money_is_quantity_times_unit_price_unless_the_value_is_told() -> None:
+    assert event(quantity="3", unit_price="0.1").value == 0.3
+    assert event(unit_price="2.5").value == 2.5
+    assert event(value="9", quantity=2, unit_price=2).value == 9
+    assert event(quantity="3").value is None
+
+
+def test_responses_are_read_from_words_and_numbers() -> None:
+    assert event(kind="response", value="Interested").value == 1
+    assert event(kind="response", value="not interested").value == 0
+    assert event(kind="response", value=1).value == 1
+
+
+@pytest.mark.parametrize(
+    ("cells", "column", "code"),
+    [
+        ({"kind": "like"}, "kind", "unknown_kind"),
+        ({"kind": "rating", "value": 6}, "value", "not_a_rating"),
+        ({"kind": "rating"}, "value", "not_a_rating"),
+        ({"kind": "response", "value": 0.5}, "value", "not_a_response"),
+        ({"kind": "response"}, "value", "not_a_response"),
+        ({"value": -5}, "value", "negative"),
+        ({"value": "interested"}, "value", "not_a_number"),
+        ({"quantity": "two"}, "quantity", "not_a_number"),
+        ({"kind": "search"}, "text", "missing"),
+        ({"product_id": None}, "text", "missing"),
+        ({"text": "x" * 10_001}, "text", "too_long"),
+        ({"occurred_at": "1/2/26"}, "occurred_at", "not_a_time"),
+        ({"occurred_at": ""}, "occurred_at", "missing"),
+    ],
+)
+def test_an_event_that_is_not_fit_is_refused_with_column_and_code(
+    cells: dict[str, Cell], column: str, code: str
+) -> None:
+    told: dict[str, Cell] = {"customer_id": 1, "kind": "purchase", "product_id": "p", "occurred_at": WHEN}
+    assert problem(EventRecord, told | cells) == (column, code)
+
+
+def test_an_event_has_one_key_however_it_was_written() -> None:
+    written_otherwise = event(customer_id="1", kind=" Purchase ", occurred_at="2026-01-31 18:30", value="")
+    assert event().event_key() == written_otherwise.event_key()
+
+
+def test_every_field_tells_events_apart() -> None:
+    others = [
+        event(customer_id=2),
+        event(product_id="q"),
+        event(kind="view"),
+        event(quantity=2),
+        event(unit_price=2),
+        event(value=1),
+        event(text="t"),
+        event(occurred_at="2026-01-31T18:30:01Z"),
+        event(order_id="o"),
+        event(event_id="e"),
+    ]
+    assert len({other.event_key() for other in [event(), *others]}) == len(others) + 1
+
+
+def test_an_event_id_alone_makes_the_key() -> None:
+    assert event(event_id=5, value=1).event_key() == event(event_id="5", value=2).event_key()
+
+
+def test_event_keys_never_change() -> None:
+    assert str(event().event_key()) == "57b14f5a-eac3-5c8e-9492-5f3dcf174365"
