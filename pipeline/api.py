@@ -3,12 +3,19 @@
 It needs no database. With neither a key nor a base URL it starts the offline ranker for the life of the process.
 """
 
-from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
-from contextlib import aclosing
+import asyncio
+import atexit
+import re
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
+from itertools import islice
+from math import isfinite, nan
+from numbers import Integral, Real
 from typing import Any
 
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.domain import AnswerRecord, Product, ProductId, Profile, Recommendation
@@ -22,6 +29,7 @@ from pipeline.validation import Judge, validate
 
 MAX_PROFILE_CHARACTERS = 200_000
 MAX_PRODUCTS = 1_000
+_HALF_OF_A_PAIR = re.compile(r"[\ud800-\udfff]")
 
 
 class ProductRecommendation(BaseModel):
@@ -68,21 +76,18 @@ def stream_recommendations(
         ConfigurationError: a setting is wrong or missing.
         AnswerError: the answer did not end well; raised after the last recommendation that was whole.
     """
-    with start_blocking_portal() as portal:
-        recommendations = astream_recommendations(
-            profile_data,
-            products,
-            limit=limit,
-            model=model,
-            temperature=temperature,
-            base_url=base_url,
-            api_key=api_key,
-        )
-        try:
-            while (recommendation := portal.call(anext, recommendations, None)) is not None:
-                yield recommendation
-        finally:
-            portal.call(recommendations.aclose)
+    recommendations = astream_recommendations(
+        profile_data,
+        products,
+        limit=limit,
+        model=model,
+        temperature=temperature,
+        base_url=base_url,
+        api_key=api_key,
+    )
+    with _reading(recommendations) as following:
+        while (recommendation := following()) is not None:
+            yield recommendation
 
 
 async def astream_recommendations(
@@ -97,12 +102,12 @@ async def astream_recommendations(
 ) -> AsyncGenerator[ProductRecommendation]:
     """As `stream_recommendations`, for an event loop. Close it (`contextlib.aclosing`) if you leave the loop early."""
     settings = load_settings(model=model, temperature=temperature, openai_base_url=base_url, openai_api_key=api_key)
-    candidates = [_product(position, given) for position, given in enumerate(products, start=1)]
+    profile, candidates = _profile_text(profile_data), _candidates(products)
     question = _Question(
-        profile=_profile_text(profile_data),
-        candidates=_checked(candidates),
+        profile=profile,
+        candidates=candidates,
         asked=_asked(limit, len(candidates)),
-        endpoint=endpoint_for_this_process(settings),
+        endpoint=await asyncio.to_thread(endpoint_for_this_process, settings),  # it may have to start a process
     )
     async with aclosing(_answer(question)) as recommendations:
         async for recommendation in recommendations:
@@ -125,17 +130,108 @@ async def _answer(question: _Question) -> AsyncGenerator[Recommendation]:
     judge.require_enough()
 
 
+@contextmanager
+def _reading(
+    recommendations: AsyncGenerator[ProductRecommendation],
+) -> Iterator[Callable[[], ProductRecommendation | None]]:
+    """Run an async generator in a thread of its own; each call gives what it yields next, None at its end.
+
+    It is closed with the block, and at exit where a program keeps an unfinished loop's generator until then: later its
+    thread would no longer run, and waiting for it would have no end.
+    """
+    with ExitStack() as leaving:
+        reader = _Reader(recommendations, leaving.enter_context(start_blocking_portal()))
+        leaving.callback(reader.close)
+        atexit.register(leaving.close)
+        leaving.callback(atexit.unregister, leaving.close)
+        yield reader.following
+
+
+class _Reader:
+    def __init__(self, recommendations: AsyncGenerator[ProductRecommendation], portal: BlockingPortal) -> None:
+        self._recommendations = recommendations
+        self._portal = portal
+        self._waiting = False
+
+    def following(self) -> ProductRecommendation | None:
+        """Wait for the next one. An interrupt leaves the wait marked: the generator still runs in its thread."""
+        self._waiting = True
+        recommendation = self._portal.call(self._step)
+        self._waiting = False
+        return recommendation
+
+    def close(self) -> None:
+        """Close the generator, whether it waits at a yield or for the endpoint."""
+        if self._waiting:
+            self._portal.call(self._portal.stop, True)  # noqa: FBT003 - cancels; the method takes it by place only
+        else:
+            self._portal.call(self._recommendations.aclose)
+
+    async def _step(self) -> ProductRecommendation | None:
+        return await anext(self._recommendations, None)
+
+
+def _candidates(products: Iterable[Mapping[str, Any] | object]) -> list[Product]:
+    if not isinstance(products, Iterable):
+        raise InputError(f"products is a {type(products).__name__}: give a list of dicts or objects")
+    candidates = [_product(place, given) for place, given in enumerate(islice(products, MAX_PRODUCTS + 1), start=1)]
+    if not candidates:
+        raise InputError("the list of products is empty: give at least one product to rank")
+    if len(candidates) > MAX_PRODUCTS:
+        raise InputError(f"more than {MAX_PRODUCTS:,} products are too many for one prompt: give the likeliest")
+    seen: set[ProductId] = set()
+    for product in candidates:
+        if product.product_id in seen:
+            raise InputError(f"product_id {product.product_id!r:.80} stands twice in the list of products")
+        seen.add(product.product_id)
+    return candidates
+
+
 def _product(position: int, given: Mapping[str, Any] | object) -> Product:
     fields = given if isinstance(given, Mapping) else _Attributes(given)
-    product_id, name = (
-        fields.get("product_id", fields.get("id")),
-        fields.get("product_name", fields.get("name")),
-    )
-    if isinstance(product_id, bool) or not isinstance(product_id, (int, str)) or product_id == "":
+    product_id, name = fields.get("product_id", fields.get("id")), fields.get("product_name", fields.get("name"))
+    if isinstance(product_id, bool) or not isinstance(product_id, (Integral, str)) or not _is_told(str(product_id)):
         raise InputError(f"product {position} of the list has no product_id (an integer or a text)")
-    if not isinstance(name, str) or not name.strip():
-        raise InputError(f"product {product_id!r} has no product_name (a text that is not empty)")
-    return Product(ProductId(str(product_id)), name, fields.get("brand"), fields.get("category"), fields.get("price"))
+    what = f"product {product_id!r:.80}"
+    if not isinstance(name, str) or not _is_told(name):
+        raise InputError(f"{what} has no product_name (a text that is not empty)")
+    return Product(
+        ProductId(str(product_id)),
+        name,
+        brand=_optional_text(fields.get("brand"), f"the brand of {what}"),
+        category=_optional_text(fields.get("category"), f"the category of {what}"),
+        price=_optional_price(fields.get("price"), f"the price of {what}"),
+    )
+
+
+def _is_told(text: str) -> bool:
+    """True for a text that is not blank and can be encoded."""
+    return bool(text.strip()) and not _HALF_OF_A_PAIR.search(text)
+
+
+def _optional_text(value: object, what: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{what} is a {type(value).__name__}: give a text, or leave it out")
+    return value
+
+
+def _optional_price(value: object, what: str) -> float | None:
+    if value is None:
+        return None
+    price = _number(value)
+    if not isfinite(price):
+        raise InputError(f"{what} is {str(value)[:50]!r}: give a number, or leave it out")
+    return price
+
+
+def _number(value: object) -> float:
+    """The value as a float; not a number where it is none."""
+    if isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
+        return nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return nan
 
 
 class _Attributes:
@@ -148,22 +244,9 @@ class _Attributes:
         return getattr(self._given, name, otherwise)
 
 
-def _checked(candidates: list[Product]) -> list[Product]:
-    if not candidates:
-        raise InputError("the list of products is empty: give at least one product to rank")
-    if len(candidates) > MAX_PRODUCTS:
-        raise InputError(f"{len(candidates):,} products are too many for one prompt: give at most {MAX_PRODUCTS:,}")
-    seen: set[ProductId] = set()
-    for product in candidates:
-        if product.product_id in seen:
-            raise InputError(f"product_id {product.product_id!r} stands twice in the list of products")
-        seen.add(product.product_id)
-    return candidates
-
-
-def _asked(limit: int | None, products: int) -> int:
-    if limit is not None and limit < 1:
-        raise InputError(f"limit is {limit}: ask for at least one recommendation")
+def _asked(limit: object, products: int) -> int:
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise InputError(f"limit is {limit!r}: ask for at least one recommendation")
     return products if limit is None else min(limit, products)
 
 

@@ -2,6 +2,7 @@
 
 import atexit
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -11,6 +12,7 @@ from pipeline.offline_ranker.process import offline_ranker
 from pipeline.settings import OFFLINE_MODEL, Settings
 from pipeline.streaming import Endpoint
 
+_STARTING = threading.Lock()  # several threads that ask at once still get one ranker
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 OFFLINE_NOTICE = (
     "recstream: neither OPENAI_API_KEY nor OPENAI_BASE_URL is set: the offline ranker answers, "
@@ -37,7 +39,8 @@ def endpoint_for_this_process(settings: Settings) -> Endpoint:
     """As `provided_endpoint`, with an offline ranker that lives as long as the process."""
     if not settings.offline:
         return _configured_endpoint(settings)
-    base_url = _base_url_of_lasting_ranker(settings.offline_tokens_per_second)
+    with _STARTING:
+        base_url = _base_url_of_lasting_ranker(settings.offline_tokens_per_second)
     return _endpoint(settings, base_url, api_key="offline", model=OFFLINE_MODEL)
 
 

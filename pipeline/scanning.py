@@ -98,7 +98,7 @@ class ObjectScanner:
             return False
         blanks = _BLANKS.match(self._text, found.end(), found.end() + MAX_BLANKS)
         following = found.end() if blanks is None else blanks.end()
-        if following == len(self._text) < found.end() + MAX_BLANKS:
+        if following == len(self._text):
             self._at = found.start()
             return False
         self._at = found.end()
@@ -118,9 +118,10 @@ class ObjectScanner:
 
     def _begins_item(self, at: int) -> bool:
         if self._item is None:
-            return True
+            return not self._open or self._in_list()
         if not (self._may_wrap and self._in_list()):
             return False
+        self._refuse_beyond_bound(at - self._item)
         self._may_wrap = _ITEM_KEY.search(self._text, self._item, at) is None
         return self._may_wrap  # what seemed an item is the object around the list of items
 

@@ -3,9 +3,10 @@
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -33,9 +34,22 @@ def _postgres_url(url: str) -> str:
 
 
 def _http_url(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that are none
+        valid = False
+    if not valid or not url.isprintable() or " " in url:
+        raise ValueError("must look like https://host/v1")
     return url.rstrip("/")
+
+
+def _header_text(key: SecretStr) -> SecretStr:
+    """A key travels in a header: what the way from a file or a shell has put around it is taken off."""
+    text = key.get_secret_value().strip()
+    if not text or not text.isascii() or not text.isprintable():
+        raise ValueError("must be a text of visible ASCII characters")
+    return SecretStr(text)
 
 
 class Settings(BaseSettings):
@@ -52,13 +66,13 @@ class Settings(BaseSettings):
     database_url: Annotated[str, AfterValidator(_postgres_url)] | None = Field(
         default=None, validation_alias=AliasChoices("database_url", "DATABASE_URL")
     )
-    openai_api_key: SecretStr | None = Field(
+    openai_api_key: Annotated[SecretStr, AfterValidator(_header_text)] | None = Field(
         default=None, validation_alias=AliasChoices("openai_api_key", "OPENAI_API_KEY")
     )
     openai_base_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         default=None, validation_alias=AliasChoices("openai_base_url", "OPENAI_BASE_URL")
     )
-    model: str | None = None
+    model: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
     temperature: float = Field(default=0.1, ge=0, le=2, allow_inf_nan=False)
 
     slate_size: int = Field(default=10, ge=1, le=200)
@@ -107,7 +121,7 @@ def load_settings(**flags: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         raise ConfigurationError(_first_problem(error)) from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{SETTINGS_FILE} is not valid TOML: {error}") from error
     except OSError as error:
         raise ConfigurationError(f"{SETTINGS_FILE} cannot be read: {error.strerror}") from error

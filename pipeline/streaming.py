@@ -7,8 +7,8 @@ objects cost many times what reading the bytes does.
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 
 import aiohttp
 import httpx2
@@ -16,7 +16,7 @@ import openai
 from openai import AsyncAPIResponse, AsyncOpenAI, AsyncStream, DefaultAioHttpClient
 from openai.types.chat import ChatCompletionChunk
 
-from pipeline.deltas import DONE, Delta, read_delta, refusal_of
+from pipeline.deltas import DONE, MAX_WORDS, Delta, read_delta, refusal_of
 from pipeline.domain import AnswerRecord, Usage
 from pipeline.errors import (
     AnswerCutError,
@@ -32,6 +32,7 @@ from pipeline.sse import SseDecoder
 
 MAX_WHOLE_ANSWER_BYTES = 4_000_000
 _CHARACTERS_PER_TOKEN = 4
+_PATIENCE_AFTER_DONE_S = 0.5
 
 RawAnswer = AsyncAPIResponse[AsyncStream[ChatCompletionChunk]]
 
@@ -41,7 +42,7 @@ class Endpoint:
     """Where the model is asked, and with what patience. Times are in seconds."""
 
     base_url: str
-    api_key: str
+    api_key: str = field(repr=False)
     model: str
     temperature: float
     connect_timeout_s: float
@@ -96,7 +97,7 @@ async def stream(client: AsyncOpenAI, endpoint: Endpoint, prompt: Prompt, record
     """
     begin = time.monotonic()
     deadline = asyncio.get_running_loop().time() + endpoint.answer_timeout_s
-    characters = 0
+    characters, refusal = 0, ""
     try:
         async with aclosing(_deltas(client, endpoint, prompt, record, begin, deadline)) as deltas:
             async for delta in deltas:
@@ -104,12 +105,11 @@ async def stream(client: AsyncOpenAI, endpoint: Endpoint, prompt: Prompt, record
                 if delta.text:
                     characters += len(delta.text)
                     yield delta.text
-                if delta.refusal:
-                    raise AnswerRefusedError(f"the model refused to answer: {delta.refusal[:300]}")
+                refusal = (refusal + delta.refusal)[:MAX_WORDS]
     finally:
         record.whole_s = time.monotonic() - begin
         _estimate_missing_usage(record, prompt, characters)
-    _judge_finish(record.finish_reason)
+    _judge_finish(record.finish_reason, refusal)
 
 
 async def _deltas(
@@ -121,8 +121,7 @@ async def _deltas(
     deadline: float,
 ) -> AsyncGenerator[Delta]:
     with _translated(endpoint):
-        async with _request(client, endpoint, prompt, deadline) as response:
-            record.status, record.request_id = response.status_code, response.request_id
+        async with _request(client, endpoint, prompt, record, deadline) as response:
             chunks = aclosing(_chunks(response, record, begin, deadline))
             read = _reader(endpoint, response.headers.get("content-type", ""))
             async with chunks as incoming, aclosing(read(incoming)) as deltas:
@@ -132,7 +131,7 @@ async def _deltas(
 
 @asynccontextmanager
 async def _request(
-    client: AsyncOpenAI, endpoint: Endpoint, prompt: Prompt, deadline: float
+    client: AsyncOpenAI, endpoint: Endpoint, prompt: Prompt, record: AnswerRecord, deadline: float
 ) -> AsyncIterator[RawAnswer]:
     request = client.chat.completions.with_streaming_response.create(
         model=endpoint.model,
@@ -144,8 +143,13 @@ async def _request(
             {"role": "user", "content": prompt.customer},
         ],
     )
-    async with asyncio.timeout_at(deadline):
-        response = await request.__aenter__()
+    try:
+        async with asyncio.timeout_at(deadline):
+            response = await request.__aenter__()
+    except openai.APIStatusError as error:
+        record.status, record.request_id = error.status_code, error.request_id
+        raise
+    record.status, record.request_id = response.status_code, response.request_id
     try:
         yield response
     finally:
@@ -153,36 +157,49 @@ async def _request(
 
 
 async def _chunks(response: RawAnswer, record: AnswerRecord, begin: float, deadline: float) -> AsyncGenerator[bytes]:
-    incoming = response.iter_bytes()
-    while True:
-        async with asyncio.timeout_at(deadline):
-            chunk = await anext(incoming, None)
-        if chunk is None:
-            return
-        if record.first_byte_s is None:
-            record.first_byte_s = time.monotonic() - begin
-        yield chunk
+    async with aclosing(response.http_response.aiter_bytes()) as incoming:
+        while True:
+            async with asyncio.timeout_at(deadline):
+                chunk = await anext(incoming, None)
+            if chunk is None:
+                return
+            if record.first_byte_s is None:
+                record.first_byte_s = time.monotonic() - begin
+            yield chunk
 
 
 def _reader(endpoint: Endpoint, content_type: str) -> Callable[[AsyncGenerator[bytes]], AsyncGenerator[Delta]]:
-    if "html" in content_type:
+    kind = content_type.lower()
+    if "html" in kind:
         raise EndpointFatalError(
             f"{endpoint.base_url} answered with a web page: is OPENAI_BASE_URL right (it often ends in /v1)?"
         )
-    return _read_whole if "json" in content_type else _read_events
+    return _read_whole if "json" in kind else _read_events
 
 
 async def _read_events(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[Delta]:
     decoder, finished = SseDecoder(), False
     async for chunk in chunks:
         for event in decoder.feed(chunk):
-            if event.data == DONE:
+            data = event.data.strip()
+            if data == DONE:
+                await _read_out(chunks)
                 return
-            delta = read_delta(event.data)
+            if not data:
+                continue  # a sign of life
+            delta = read_delta(data)
             finished = finished or delta.finish_reason is not None
             yield delta
     if not finished:
         raise AnswerCutError("the stream broke off before the answer had ended")
+
+
+async def _read_out(chunks: AsyncGenerator[bytes]) -> None:
+    """Wait a moment for the end that HTTP itself has, so that the connection can serve the next request."""
+    with suppress(TimeoutError, httpx2.RequestError, aiohttp.ClientError, OSError):  # the answer is whole already
+        async with asyncio.timeout(_PATIENCE_AFTER_DONE_S):
+            async for _ in chunks:
+                pass
 
 
 async def _read_whole(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[Delta]:
@@ -209,7 +226,9 @@ def _estimate_missing_usage(record: AnswerRecord, prompt: Prompt, characters: in
     record.usage = Usage(tokens_in=tokens_in, tokens_out=tokens_out, estimated=True)
 
 
-def _judge_finish(finish_reason: str | None) -> None:
+def _judge_finish(finish_reason: str | None, refusal: str) -> None:
+    if refusal:
+        raise AnswerRefusedError(f"the model refused to answer: {' '.join(refusal.split())}")
     if finish_reason == "length":
         raise AnswerLimitError("the model stopped at its length limit: ask for fewer products")
     if finish_reason == "content_filter":
@@ -228,7 +247,11 @@ def _translated(endpoint: Endpoint) -> Iterator[None]:
         ) from error
     except TimeoutError as error:
         raise AnswerCutError(f"the answer was not there after {endpoint.answer_timeout_s:g} s") from error
-    except (httpx2.TimeoutException, httpx2.TransportError, aiohttp.ClientError, OSError) as error:
+    except httpx2.TimeoutException as error:
+        raise AnswerCutError(
+            f"the stream from {endpoint.base_url} stalled: nothing came for {endpoint.idle_timeout_s:g} s"
+        ) from error
+    except (httpx2.RequestError, aiohttp.ClientError, OSError) as error:
         raise AnswerCutError(f"the stream from {endpoint.base_url} broke off: {_root_cause(error)}") from error
 
 

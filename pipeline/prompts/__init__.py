@@ -4,6 +4,7 @@ The static part comes first and is the same for every customer, so that a provid
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ from string import Template
 from pipeline.domain import Product
 
 MAX_LINE_CHARACTERS = 200
+_UNSENDABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, halves of pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ def compose(profile_text: str, candidates: Sequence[Product], asked: int) -> Pro
     """The prompt that asks for `asked` of the `candidates`, which are numbered from 1 in their order."""
     lines = (f"{number}. {catalog_line(product)}" for number, product in enumerate(candidates, start=1))
     customer = Template(_template("customer")).substitute(
-        products="\n".join(lines), profile=profile_text.strip(), asked=asked
+        products="\n".join(lines), profile=_UNSENDABLE.sub(" ", profile_text).strip(), asked=asked
     )
     return Prompt(system=_template("system"), customer=customer)
 
@@ -40,8 +42,8 @@ def compose(profile_text: str, candidates: Sequence[Product], asked: int) -> Pro
 def catalog_line(product: Product) -> str:
     """One product on one line: name, then brand, category and price where known; bounded in length."""
     price = None if product.price is None else f"{product.price:.2f}"
-    fields = (_one_line(product.name), product.brand, product.category, price)
-    line = " | ".join(_one_line(field) for field in fields if field)
+    fields = (product.name, product.brand, product.category, price)
+    line = " | ".join(filter(None, (_one_line(field or "") for field in fields)))
     return line if len(line) <= MAX_LINE_CHARACTERS else f"{line[: MAX_LINE_CHARACTERS - 1]}…"
 
 
@@ -61,4 +63,4 @@ def _digest(*texts: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(_UNSENDABLE.sub(" ", text).split())

@@ -1,0 +1,190 @@
+"""The scanner on strings: exactly the items, however the text is split, and never a piece of one."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import AnswerCutError
+from pipeline.scanning import MAX_BLANKS, MAX_DEPTH, MAX_ITEM_CHARACTERS, ObjectScanner
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine too
+
+TRICKY_TEXT = st.text(st.sampled_from('{}[]",:\\ \n\u2028é😀aijs'), max_size=10)
+SCALAR = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TRICKY_TEXT
+JSON_VALUE = st.recursive(
+    SCALAR,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TRICKY_TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+ITEM = st.dictionaries(TRICKY_TEXT, JSON_VALUE, max_size=4)
+ITEMS = st.lists(ITEM, max_size=6)
+COMPACT_ITEMS = st.lists(st.builds(lambda number, score: {"i": number, "s": score}, st.integers(), st.floats(0, 100)))
+CUTS = st.lists(st.integers(0, 400), max_size=12)
+LAYOUT = st.sampled_from([{"indent": 2}, {}, {"separators": (",", ":")}, {"ensure_ascii": False}])
+ITEM_TEXT = '{"i":1,"s":96}'
+
+
+def scan(*pieces: str) -> list[str]:
+    scanner = ObjectScanner()
+    return [raw for piece in pieces for raw in scanner.feed(piece)]
+
+
+def outcome(pieces: list[str]) -> tuple[list[str], bool]:
+    """The items, and whether an error ended them."""
+    scanner, found = ObjectScanner(), list[str]()
+    try:
+        for piece in pieces:
+            found.extend(scanner.feed(piece))
+    except AnswerCutError:
+        return found, True
+    return found, False
+
+
+def split(whole: str, cuts: list[int]) -> list[str]:
+    places = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
+    return [whole[begin:end] for begin, end in pairwise(places)]
+
+
+def dumped(value: object, layout: dict[str, object]) -> str:
+    return json.dumps(value, **layout)  # type: ignore[arg-type] # json's keywords, of several types
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ("", []),
+        ("no JSON here", []),
+        ("[]", []),
+        ('{"recommendations":[]}', []),
+        ('{ "recommendations" : [ ] }', []),
+        (ITEM_TEXT, [ITEM_TEXT]),
+        ("{}", ["{}"]),
+        (f"[{ITEM_TEXT}]", [ITEM_TEXT]),
+        (f"[{ITEM_TEXT},{{}}]", [ITEM_TEXT, "{}"]),
+        (f'{{"recommendations":[{ITEM_TEXT},{ITEM_TEXT}]}}', [ITEM_TEXT, ITEM_TEXT]),
+        (f'{{"any key":{{"deeper":[{ITEM_TEXT}]}}}}', [ITEM_TEXT]),
+        (f'{{"note":{{"n":1}},"list":[{ITEM_TEXT}],"more":{{"n":2}}}}', [ITEM_TEXT]),
+        (f"{ITEM_TEXT}\n{ITEM_TEXT}\n", [ITEM_TEXT, ITEM_TEXT]),
+        (f"{ITEM_TEXT}{ITEM_TEXT}", [ITEM_TEXT, ITEM_TEXT]),
+        (f"{ITEM_TEXT}, {ITEM_TEXT}", [ITEM_TEXT, ITEM_TEXT]),
+        (f"```json\n[{ITEM_TEXT}]\n```", [ITEM_TEXT]),
+        (f"Here [as asked] is the {{list}}:\n[{ITEM_TEXT}]\nMore [1] {{soon}}?", [ITEM_TEXT]),
+        (f"It's 5\" wide: [{ITEM_TEXT}]", [ITEM_TEXT]),
+        (f"[[{ITEM_TEXT}]]", [ITEM_TEXT]),
+        ('{"i":1,"why":[{"a":1}],"s":9}', ['{"i":1,"why":[{"a":1}],"s":9}']),
+        ('[{"why":[{"a":1}],"i":1,"s":9}]', ['{"why":[{"a":1}],"i":1,"s":9}']),
+        ('{"list":[{"why":[{"a":1}],"i":1}]}', ['{"why":[{"a":1}],"i":1}']),
+        ('{"product_name":"}{]["}', ['{"product_name":"}{]["}']),
+        (r'{"product_name":"\"}\\"}', [r'{"product_name":"\"}\\"}']),
+    ],
+)
+def test_items_are_found_in_every_form_of_answer(text: str, items: list[str]) -> None:
+    assert scan(text) == items
+    assert scan(*text) == items
+
+
+@UNHURRIED
+@given(ITEMS, LAYOUT, CUTS)
+def test_of_any_list_exactly_its_items_are_found(
+    items: list[object], layout: dict[str, object], cuts: list[int]
+) -> None:
+    found = scan(*split(dumped(items, layout), cuts))
+    assert [json.loads(raw) for raw in found] == items
+
+
+@UNHURRIED
+@given(st.sampled_from(["recommendations", "items", "réponse", 'with "quotes" {']), ITEMS, LAYOUT, CUTS)
+def test_of_a_list_under_any_key_exactly_its_items_are_found(
+    key: str, items: list[object], layout: dict[str, object], cuts: list[int]
+) -> None:
+    found = scan(*split(dumped({key: items}, layout), cuts))
+    if items or "\\" not in json.dumps(key):
+        assert [json.loads(raw) for raw in found] == items
+
+
+@UNHURRIED
+@given(COMPACT_ITEMS, st.sampled_from(["", " ", "\n", ", "]), CUTS)
+def test_of_objects_in_a_row_exactly_those_are_found(items: list[object], between: str, cuts: list[int]) -> None:
+    texts = [json.dumps(item) for item in items]
+    assert scan(*split(between.join(texts), cuts)) == texts
+
+
+@UNHURRIED
+@given(COMPACT_ITEMS, st.integers(0, 300))
+def test_a_cut_gives_the_items_that_were_whole_and_no_other(items: list[object], cut: int) -> None:
+    text = json.dumps({"recommendations": items})[:cut]
+    found = scan(text)
+    assert [json.loads(raw) for raw in found] == items[: len(found)]
+    assert len(found) == text.count("}") - (text == json.dumps({"recommendations": items}))
+
+
+def test_a_score_that_was_cut_is_not_a_smaller_score() -> None:
+    assert scan('[{"product_id":"1","relevance_score":0.9') == []
+    assert scan('[{"product_id":"1","relevance_score":0.9', "6}]") == ['{"product_id":"1","relevance_score":0.96}']
+
+
+@UNHURRIED
+@given(st.text(st.sampled_from('{}[]",:\\ \nis1a'), max_size=60) | st.text(max_size=60), CUTS)
+@example('{"a":[}{"i":1}', [])
+@example('{ "', [1])
+def test_any_text_is_read_without_a_crash_and_without_regard_to_its_split(text: str, cuts: list[int]) -> None:
+    assert outcome(split(text, cuts)) == outcome([text])
+    assert outcome(list(text)) == outcome([text])
+
+
+@UNHURRIED
+@given(st.text(st.sampled_from('{}[]",:\\ \nis1a'), max_size=60))
+def test_every_item_is_a_balanced_piece_of_the_text(text: str) -> None:
+    for raw in outcome([text])[0]:
+        assert raw in text
+        assert raw.startswith("{")
+        assert raw.endswith("}")
+
+
+@UNHURRIED
+@given(
+    st.integers(MAX_BLANKS - 2, MAX_BLANKS + 2), st.sampled_from(["{", "["]), st.sampled_from(['"i":1}', '{"i":1}]'])
+)
+def test_blanks_after_a_bracket_are_bounded_without_regard_to_the_split(blanks: int, bracket: str, rest: str) -> None:
+    text = bracket + " " * blanks + rest
+    assert outcome(list(text)) == outcome([text])
+
+
+def test_a_model_lost_in_blanks_costs_no_memory() -> None:
+    scanner = ObjectScanner()
+    for _ in range(100):
+        assert list(scanner.feed("{" + "\n" * 10_000)) == []
+    assert list(scanner.feed(ITEM_TEXT)) == [ITEM_TEXT]
+
+
+def test_a_malformed_object_does_not_swallow_those_that_follow() -> None:
+    found = scan('{"recommendations":[{"i":1,"s":[9},{"i":2,"s":8},{"i":3,"s":7]},{"i":4,"s":6}]}')
+    assert found == ['{"i":1,"s":[9}', '{"i":2,"s":8}', '{"i":3,"s":7]}', '{"i":4,"s":6}']
+
+
+def test_it_tells_whether_the_answer_ends_inside_an_object() -> None:
+    scanner = ObjectScanner()
+    states = [(list(scanner.feed(piece)), scanner.unfinished)[1] for piece in ("[", '{"i":1', "}", ",", "{", "}", "]")]
+    assert states == [False, True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize("size", [MAX_ITEM_CHARACTERS, MAX_ITEM_CHARACTERS + 1])
+def test_the_bound_of_an_item_does_not_depend_on_the_split(size: int) -> None:
+    text = '{"i":"' + "x" * (size - 8) + '"}'
+    assert len(text) == size
+    whole = outcome([text])
+    assert outcome([text[:10], text[10:-1], text[-1:]]) == whole
+    assert whole == (([text], False) if size == MAX_ITEM_CHARACTERS else ([], True))
+
+
+def test_the_bound_of_what_comes_before_a_list_does_not_depend_on_the_split() -> None:
+    text = '{"thoughts":"' + "x" * MAX_ITEM_CHARACTERS + '","list":[{"i":1}]}'
+    assert outcome([text]) == outcome(split(text, list(range(0, len(text), 1_000)))) == ([], True)
+
+
+def test_an_answer_that_nests_without_end_is_given_up() -> None:
+    with pytest.raises(AnswerCutError, match="deeper"):
+        scan('{"a":' * (MAX_DEPTH + 1))

@@ -1,0 +1,132 @@
+"""The settings: flags over environment over file over defaults, and one line for each mistake."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigurationError
+from pipeline.settings import SETTINGS_FILE, Settings, load_settings
+
+
+def write_file(content: str | bytes) -> None:
+    Path(SETTINGS_FILE).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def refusal(**flags: object) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(**flags)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def key_of(settings: Settings) -> str | None:
+    return settings.openai_api_key.get_secret_value() if settings.openai_api_key is not None else None
+
+
+def test_with_nothing_set_the_offline_ranker_answers_and_postgres_is_embedded() -> None:
+    settings = load_settings()
+    assert settings.offline
+    assert settings.database_url is None
+    assert (settings.temperature, settings.slate_size, settings.home) == (0.1, 10, Path(".recstream"))
+
+
+@pytest.mark.parametrize(
+    "flags", [{"openai_api_key": "key"}, {"openai_base_url": "http://localhost:8000/v1"}], ids=["key", "base URL"]
+)
+def test_a_key_or_a_base_url_ends_the_offline_ranking(flags: dict[str, str]) -> None:
+    assert not load_settings(**flags).offline
+
+
+def test_a_flag_goes_before_the_environment_and_that_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_file('model = "file"\nopenai_api_key = "file"\ndatabase_url = "postgresql://file/db"\nslate_size = 3\n')
+    assert (load_settings().model, key_of(load_settings()), load_settings().slate_size) == ("file", "file", 3)
+    monkeypatch.setenv("RECSTREAM_MODEL", "environment")
+    monkeypatch.setenv("OPENAI_API_KEY", "environment")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://environment/db")
+    monkeypatch.setenv("RECSTREAM_SLATE_SIZE", "4")
+    settings = load_settings()
+    assert (settings.model, key_of(settings), settings.slate_size) == ("environment", "environment", 4)
+    assert settings.database_url == "postgresql+psycopg://environment/db"
+    settings = load_settings(model="flag", openai_api_key="flag", database_url="postgresql://flag/db", slate_size=5)
+    assert (settings.model, key_of(settings), settings.slate_size) == ("flag", "flag", 5)
+    assert settings.database_url == "postgresql+psycopg://flag/db"
+
+
+def test_a_flag_that_is_none_and_an_empty_variable_count_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    monkeypatch.setenv("RECSTREAM_TEMPERATURE", "")
+    settings = load_settings(temperature=None, model=None)
+    assert settings.offline
+    assert settings.temperature == 0.1
+
+
+def test_a_misspelt_setting_in_the_file_is_named() -> None:
+    write_file("slate_sice = 3\n")
+    assert "slate_sice" in refusal()
+    assert SETTINGS_FILE in refusal()
+
+
+@pytest.mark.parametrize("content", ["model = ", b'model = "\xff"', "= 1"], ids=["half a line", "no UTF-8", "no name"])
+def test_a_file_that_is_no_toml_is_named(content: str | bytes) -> None:
+    write_file(content)
+    assert SETTINGS_FILE in refusal()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", "hot"),
+        ("temperature", "nan"),
+        ("temperature", "-1"),
+        ("temperature", "3"),
+        ("slate_size", "0"),
+        ("slate_size", "many"),
+        ("attempts", "0"),
+        ("time_zone", "Mars/Olympus"),
+        ("idle_timeout_s", "0"),
+        ("connect_timeout_s", "nan"),
+        ("model", " "),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_with_the_setting_s_name(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"RECSTREAM_{name.upper()}", value)
+    assert repr(name) in refusal()
+
+
+@pytest.mark.parametrize("url", ["", "http://", "http://[::1", "http://h:99999/v1", "http://a b/v1", "ftp://h", "h/v1"])
+def test_a_base_url_that_cannot_be_one_is_refused(url: str) -> None:
+    assert "'openai_base_url'" in refusal(openai_base_url=url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8000/v1", "https://api.openai.com/v1", "http://[::1]:8000/v1", "http://user:word@host"]
+)
+def test_a_base_url_is_taken_without_a_slash_at_its_end(url: str) -> None:
+    assert load_settings(openai_base_url=f"{url}/").openai_base_url == url
+
+
+@pytest.mark.parametrize("url", ["mysql://h/db", "host/db", ""])
+def test_a_database_url_that_is_not_postgres_is_refused(url: str) -> None:
+    assert "'database_url'" in refusal(database_url=url)
+
+
+@pytest.mark.parametrize("url", ["postgresql://h/db", "postgres://h/db", "postgresql+psycopg://h/db"])
+def test_every_spelling_of_a_postgres_url_means_psycopg(url: str) -> None:
+    assert load_settings(database_url=url).database_url == "postgresql+psycopg://h/db"
+
+
+@pytest.mark.parametrize("key", ["", " ", "clé", "two\nlines"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
+    told = refusal(openai_api_key=key)
+    assert "'openai_api_key'" in told
+    assert not key.strip() or key not in told
+
+
+def test_a_key_loses_the_line_end_of_the_file_it_was_read_from() -> None:
+    assert key_of(load_settings(openai_api_key="key\n")) == "key"
+
+
+def test_secrets_are_not_in_the_text_of_the_settings() -> None:
+    assert "hidden" not in repr(load_settings(openai_api_key="hidden"))

@@ -1,0 +1,150 @@
+"""The event decoder on bytes: the standard's own examples, and no dependence on how the bytes are split."""
+
+from itertools import chain, pairwise, repeat
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import AnswerCutError
+from pipeline.sse import Event, SseDecoder
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine too
+
+LINE = st.one_of(
+    st.sampled_from(
+        [
+            b"",
+            b"data",
+            b"data:",
+            b"data: x",
+            b"data:  y",
+            b"data: a:b",
+            b"event: e",
+            b"event",
+            b": note",
+            b"id: 1",
+            b"other: z",
+        ]
+    ),
+    st.binary(max_size=12),
+    st.text(max_size=6).map(lambda text: b"data: " + text.encode("utf-8", "replace")),
+)
+END = st.sampled_from([b"\n", b"\r\n", b"\r"])
+STREAM = st.tuples(
+    st.sampled_from([b"", b"\xef\xbb\xbf", b"\xef\xbb", b"\xef"]),
+    st.lists(st.tuples(LINE, END).map(b"".join), max_size=12),
+).map(lambda parts: parts[0] + b"".join(parts[1]))
+CUTS = st.lists(st.integers(0, 200), max_size=12)
+
+
+def events(*chunks: bytes) -> list[Event]:
+    decoder = SseDecoder()
+    return [event for chunk in chunks for event in decoder.feed(chunk)]
+
+
+def data_of(*chunks: bytes) -> list[bytes]:
+    return [event.data for event in events(*chunks)]
+
+
+def split(whole: bytes, cuts: list[int]) -> list[bytes]:
+    places = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
+    return [whole[begin:end] for begin, end in pairwise(places)]
+
+
+def test_the_lines_of_one_event_are_joined() -> None:
+    assert data_of(b"data: YHOO\ndata: +2\ndata: 10\n\n") == [b"YHOO\n+2\n10"]
+
+
+def test_comments_ids_and_unknown_fields_are_no_events() -> None:
+    wire = b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\nother: x\n\ndata:  third event\n\n"
+    assert data_of(wire) == [b"first event", b"second event", b" third event"]
+
+
+def test_fields_without_a_value_are_empty_and_the_last_open_event_is_dropped() -> None:
+    assert data_of(b"data\n\ndata\ndata\n\ndata:") == [b"", b"\n"]
+
+
+def test_one_space_after_the_colon_is_not_data() -> None:
+    assert data_of(b"data:test\n\ndata: test\n\n") == [b"test", b"test"]
+
+
+def test_an_event_has_the_name_that_stands_in_it_and_no_other_has() -> None:
+    wire = b"event: error\ndata: 1\n\ndata: 2\n\nevent: ping\n\ndata: 3\n\n"
+    assert [event.name for event in events(wire)] == ["error", "message", "message"]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_every_line_end_of_the_standard_ends_a_line_at_once(end: bytes) -> None:
+    assert data_of(b"data: 1" + end + end) == [b"1"]
+
+
+def test_a_line_end_in_two_pieces_is_one() -> None:
+    assert data_of(b"data: 1\r", b"\ndata: 2\r", b"\n\r", b"\n") == [b"1\n2"]
+
+
+def test_a_line_separator_inside_the_data_ends_nothing() -> None:
+    data = '{"a":"\u2028\u2029\x85\x0b\x0c"}'.encode()
+    assert data_of(b"data: " + data + b"\n\n") == [data]
+
+
+def test_a_byte_order_mark_may_come_first_and_in_pieces() -> None:
+    assert data_of(b"\xef", b"\xbb", b"\xbfdata: 1\n\n") == [b"1"]
+    assert data_of(b"\xef\xbb\xbf\xef\xbb\xbfdata: 1\n\n") == []  # the second one makes it an unknown field
+
+
+def test_an_event_is_there_with_the_byte_that_completes_it() -> None:
+    decoder = SseDecoder()
+    assert list(decoder.feed(b"data: 1\n")) == []
+    assert [event.data for event in decoder.feed(b"\n")] == [b"1"]
+
+
+@UNHURRIED
+@given(STREAM, CUTS)
+@example(b"data: x\r\ndata: y\r\r", [8])
+def test_the_events_do_not_depend_on_the_split(whole: bytes, cuts: list[int]) -> None:
+    assert events(*split(whole, cuts)) == events(whole)
+    assert events(*(whole[at : at + 1] for at in range(len(whole)))) == events(whole)
+
+
+@UNHURRIED
+@given(st.binary(max_size=300), CUTS)
+def test_any_bytes_are_read_without_a_crash(whole: bytes, cuts: list[int]) -> None:
+    assert events(*split(whole, cuts)) == events(whole)
+
+
+@UNHURRIED
+@given(st.lists(st.binary(max_size=30).filter(lambda data: not {10, 13} & set(data)), max_size=8), CUTS)
+def test_what_was_sent_as_events_is_received(sent: list[bytes], cuts: list[int]) -> None:
+    wire = b"".join(b"data: " + data + b"\n\n" for data in sent)
+    assert data_of(*split(wire, cuts)) == sent
+
+
+@UNHURRIED
+@given(st.lists(st.sampled_from([b"one", b"two"]), min_size=1, max_size=4), st.integers(0, 60))
+def test_a_cut_gives_the_events_that_were_whole(sent: list[bytes], cut: int) -> None:
+    pieces = [b"data: " + data + b"\n\n" for data in sent]
+    wire = b"".join(pieces)[:cut]
+    whole = sum(len(b"".join(pieces[: count + 1])) <= cut for count in range(len(pieces)))
+    assert data_of(wire) == sent[:whole]
+
+
+@UNHURRIED
+@given(st.integers(1, 40), st.binary(min_size=1, max_size=60), CUTS)
+def test_the_bound_of_an_event_does_not_depend_on_the_split(bound: int, line: bytes, cuts: list[int]) -> None:
+    def outcome(chunks: list[bytes]) -> list[bytes] | str:
+        decoder = SseDecoder(max_event_bytes=bound)
+        try:
+            return [event.data for chunk in chunks for event in decoder.feed(chunk)]
+        except AnswerCutError as error:
+            return str(error)
+
+    wire = b"data: " + line + b"\n\n"
+    assert outcome(split(wire, cuts)) == outcome([wire])
+
+
+@pytest.mark.parametrize("endless", [b"x", b"data: x\n", b"data\n"], ids=["a line", "lines", "empty lines of data"])
+def test_an_event_without_end_is_given_up(endless: bytes) -> None:
+    decoder = SseDecoder(max_event_bytes=1_000)
+    with pytest.raises(AnswerCutError, match="1,000 bytes"):
+        list(chain.from_iterable(map(decoder.feed, repeat(endless, 1_100))))
