@@ -178,7 +178,7 @@ async def shards_of(engine: AsyncEngine, run_id: RunId) -> dict[int, int]:
             .group_by(slates.c.shard)
             .order_by(slates.c.shard)
         )
-        return dict(found.tuples().all())
+        return {shard: number for shard, number in found}  # noqa: C416 - dict() of rows is untyped
 
 
 async def find_run(engine: AsyncEngine, run_id: RunId | None) -> Run | None:

@@ -27,6 +27,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
 
+_PROVENANCE = "language_model, or offline_ranker: ranked by word overlap, which is no language model's judgement."
+
 
 def _moment(name: str, *, required: bool = False) -> Column[object]:
     default = func.now() if required else None
@@ -81,7 +83,7 @@ runs = Table(
     Column("reason", Text),
     Column("model", Text, nullable=False),
     Column("endpoint", Text, nullable=False),
-    Column("provenance", Text, nullable=False),
+    Column("provenance", Text, nullable=False, comment=_PROVENANCE),
     Column("slate_size", Integer, nullable=False),
     Column("temperature", Double, nullable=False),
     Column("prompt_version", Text, nullable=False),
@@ -117,9 +119,10 @@ slates = Table(
     Index("slates_by_customer", "customer_id"),
 )
 
-_slate_key = ForeignKeyConstraint(
-    ["run_id", "customer_id"], ["slates.run_id", "slates.customer_id"], ondelete="CASCADE"
-)
+
+def _of_a_slate() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["run_id", "customer_id"], ["slates.run_id", "slates.customer_id"], ondelete="CASCADE")
+
 
 recommendations = Table(
     "recommendations",
@@ -129,12 +132,17 @@ recommendations = Table(
     Column("rank", Integer, primary_key=True),
     Column("product_id", Text, nullable=False),
     Column("product_name", Text, nullable=False),
-    Column("relevance_score", Double, nullable=False),
-    Column("provenance", Text, nullable=False),
+    Column(
+        "relevance_score",
+        Double,
+        nullable=False,
+        comment="0 to 1: an ordering within one slate, not a probability.",
+    ),
+    Column("provenance", Text, nullable=False, comment=_PROVENANCE),
     Column("attempt", Integer, nullable=False),
     Column("committed_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     UniqueConstraint("run_id", "customer_id", "product_id", name="recommendations_product_once"),
-    _slate_key,
+    _of_a_slate(),
 )
 
 rejections = Table(
@@ -148,7 +156,7 @@ rejections = Table(
     Column("detail", Text, nullable=False),
     Column("raw", Text, nullable=False),
     _moment("created_at", required=True),
-    _slate_key.copy(),
+    _of_a_slate(),
     Index("rejections_by_slate", "run_id", "customer_id"),
 )
 
@@ -171,7 +179,7 @@ llm_calls = Table(
     Column("first_byte_s", Double),
     Column("whole_s", Double),
     _moment("ended_at", required=True),
-    _slate_key.copy(),
+    _of_a_slate(),
     Index("llm_calls_by_slate", "run_id", "customer_id"),
 )
 

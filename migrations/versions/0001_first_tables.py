@@ -154,6 +154,7 @@ SELECT recommendation.customer_id,
        recommendation.run_id,
        published.published_at
 FROM published
+JOIN runs AS run USING (run_id)
 JOIN recommendations AS recommendation USING (run_id, customer_id)
 JOIN products AS product USING (product_id)
 WHERE product.available
@@ -163,7 +164,8 @@ WHERE product.available
       WHERE purchase.customer_id = recommendation.customer_id
         AND purchase.kind = 'purchase'
         AND purchase.product_id = recommendation.product_id
-        AND purchase.occurred_at >= recommendation.committed_at
+        -- the candidates knew of every purchase up to the run's as-of time, and of none after it
+        AND purchase.occurred_at > run.as_of
   );
 COMMENT ON VIEW current_recommendations IS
     'Each customer''s published slate, without what has gone out of stock, was hidden, or was purchased since. '

@@ -1,0 +1,305 @@
+"""The ledger of runs on a real database: planned whole or not at all, resumed by a query, summed up truly."""
+
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from pipeline.domain import CustomerId, RunId, RunKind, RunState
+from pipeline.errors import InputError, UnknownCustomerError
+from pipeline.profiles import unfinished_customers
+from pipeline.publishing import publish
+from pipeline.runs import (
+    Run,
+    RunSummary,
+    begin_run,
+    end_dead_runs,
+    end_run,
+    find_run,
+    plan_run,
+    shards_of,
+    summarise,
+)
+from tests.fixtures.shop import (
+    NOW,
+    RANKER,
+    SATURDAY_EVENING,
+    add_customer,
+    add_event,
+    add_product,
+    add_run,
+    change,
+    read,
+    scalar,
+)
+
+MANY_CUSTOMERS = """
+    INSERT INTO customers (customer_id, active)
+    SELECT 'customer ' || to_char(n, 'FM000'), n % 10 > 0 FROM generate_series(1, :number) AS n
+"""
+
+
+async def plan(
+    engine: AsyncEngine, *only: str, shard_size: int = 1000, most: int | None = None, kind: RunKind = RunKind.NIGHTLY
+) -> Run:
+    chosen = [CustomerId(customer_id) for customer_id in only] or None
+    return await plan_run(engine, kind, RANKER, slate_size=10, shard_size=shard_size, only=chosen, most=most)
+
+
+async def unfinished(engine: AsyncEngine, run: Run, shard: int = 0) -> list[CustomerId]:
+    async with aclosing(unfinished_customers(engine, run.run_id, shard)) as pages:
+        return [customer_id async for page in pages for customer_id in page]
+
+
+async def test_planning_cuts_the_active_customers_into_shards(engine: AsyncEngine) -> None:
+    await add_product(engine, "p")
+    await change(engine, MANY_CUSTOMERS, number=100)
+
+    run = await plan(engine, shard_size=25)
+
+    assert await shards_of(engine, run.run_id) == {0: 25, 1: 25, 2: 25, 3: 15}
+    assert await scalar(engine, "SELECT count(*) FROM slates JOIN customers USING (customer_id) WHERE active") == 90
+    assert await scalar(engine, "SELECT count(*) FROM slates WHERE state = 'pending' AND attempts = 0") == 90
+    shards = [await unfinished(engine, run, shard) for shard in range(4)]
+    assert len({customer_id for shard in shards for customer_id in shard}) == 90
+
+
+async def test_a_run_may_be_bounded_or_name_its_customers(engine: AsyncEngine) -> None:
+    await add_product(engine, "p")
+    await change(engine, MANY_CUSTOMERS, number=20)
+
+    assert len(await unfinished(engine, await plan(engine, most=7))) == 7
+    named = await plan(engine, "customer 003", "customer 001", "customer 003", kind=RunKind.ON_DEMAND)
+    assert await unfinished(engine, named) == ["customer 001", "customer 003"]
+
+
+async def test_a_run_keeps_what_makes_it_repeatable(engine: AsyncEngine) -> None:
+    run = await add_run(engine, "c", slate_size=7)
+
+    (kept,) = await read(
+        engine,
+        "SELECT kind, state, model, endpoint, provenance, temperature, slate_size, length(prompt_version), parameters"
+        " FROM runs",
+    )
+    assert kept == (
+        "nightly",
+        "planned",
+        RANKER.model,
+        RANKER.endpoint,
+        "language_model",
+        0.1,
+        7,
+        16,
+        {"shard_size": 1000, "most": None, "only": ["c"]},
+    )
+    assert await find_run(engine, run.run_id) == run
+
+
+async def test_a_run_looks_up_to_the_newest_event_that_has_happened(engine: AsyncEngine) -> None:
+    for kind, at in (("view", NOW), ("search", SATURDAY_EVENING), ("rating", datetime.now(UTC) + timedelta(days=1))):
+        await add_event(engine, "c", kind, words="Laptop", at=at)
+
+    assert (await add_run(engine, "c")).as_of == NOW
+
+
+async def test_a_shop_without_events_is_looked_at_as_of_now(engine: AsyncEngine) -> None:
+    run = await add_run(engine, "c")
+
+    assert run.as_of == await scalar(engine, "SELECT created_at FROM runs")
+
+
+async def test_an_unknown_customer_is_refused_and_nothing_is_planned(engine: AsyncEngine) -> None:
+    await add_product(engine, "p")
+    await add_customer(engine, "here")
+
+    with pytest.raises(UnknownCustomerError, match="customer 'nobody' is not in the customers table") as refused:
+        await plan(engine, "here", "nobody")
+
+    assert "\n" not in str(refused.value)
+    assert await scalar(engine, "SELECT count(*) FROM runs") == 0
+
+
+async def test_an_inactive_customer_is_refused_and_nothing_is_planned(engine: AsyncEngine) -> None:
+    await add_product(engine, "p")
+    await add_customer(engine, "asleep", active=False)
+
+    with pytest.raises(UnknownCustomerError, match="customer 'asleep' is not active") as refused:
+        await plan(engine, "asleep")
+
+    assert "\n" not in str(refused.value)
+    assert await scalar(engine, "SELECT count(*) FROM runs") == 0
+
+
+async def test_a_shop_without_active_customers_is_refused_and_nothing_is_planned(engine: AsyncEngine) -> None:
+    await add_product(engine, "p")
+    await add_customer(engine, "asleep", active=False)
+
+    with pytest.raises(InputError, match="no active customers: load some with `recstream load customers FILE`"):
+        await plan(engine)
+
+    assert await scalar(engine, "SELECT count(*) FROM runs") == 0
+
+
+@pytest.mark.parametrize("product", [None, {"available": False}, {"hidden": True}])
+async def test_a_catalog_with_nothing_to_recommend_is_refused_and_nothing_is_planned(
+    engine: AsyncEngine, product: dict[str, bool] | None
+) -> None:
+    await add_customer(engine, "c")
+    if product is not None:
+        await add_product(engine, "p", available=product.get("available", True), hidden=product.get("hidden", False))
+
+    with pytest.raises(InputError, match="load some with `recstream load products FILE`"):
+        await plan(engine)
+
+    assert await scalar(engine, "SELECT count(*) FROM runs") == 0
+
+
+async def test_a_very_long_list_of_customers_can_be_named(engine: AsyncEngine) -> None:
+    await add_product(engine, "p")
+    await change(engine, "INSERT INTO customers (customer_id) SELECT n FROM generate_series(1, 70000) AS n")
+
+    run = await plan(engine, *(str(number) for number in range(1, 70_001)))
+
+    assert await shards_of(engine, run.run_id) == dict.fromkeys(range(70), 1000)
+
+
+async def test_resuming_takes_only_slates_that_are_not_complete(engine: AsyncEngine) -> None:
+    run = await add_run(engine, "a", "b", "c", "d", "e", "f", shard_size=2)
+    states = {"a": "complete", "b": "complete", "c": "complete", "e": "short", "f": "failed"}
+    for customer_id, state in states.items():
+        await change(engine, "UPDATE slates SET state = :state WHERE customer_id = :id", state=state, id=customer_id)
+
+    assert await shards_of(engine, run.run_id) == {1: 1, 2: 2}
+    assert [await unfinished(engine, run, shard) for shard in range(3)] == [[], ["d"], ["e", "f"]]
+
+
+async def test_a_run_begins_once_and_ends_each_time(engine: AsyncEngine) -> None:
+    run = await add_run(engine, "c")
+
+    await begin_run(engine, run.run_id)
+    first = await summarise(engine, run.run_id)
+    await end_run(engine, run.run_id, RunState.FAILED, "1 customer has no complete slate")
+    failed = await summarise(engine, run.run_id)
+    await begin_run(engine, run.run_id)
+    resumed = await summarise(engine, run.run_id)
+
+    assert (first.state, first.ended_at, first.reason) == (RunState.RUNNING, None, None)
+    assert (failed.state, failed.reason) == (RunState.FAILED, "1 customer has no complete slate")
+    assert failed.ended_at is not None
+    assert (resumed.state, resumed.ended_at, resumed.reason) == (RunState.RUNNING, None, None)
+    assert resumed.started_at == first.started_at is not None
+
+
+async def test_the_runs_of_dead_processes_are_marked_and_others_are_left(engine: AsyncEngine) -> None:
+    states = {
+        "planned": await add_run(engine, "c"),
+        "running": await add_run(engine, "c"),
+        "finished": await add_run(engine, "c"),
+        "on demand": await add_run(engine, "c", kind=RunKind.ON_DEMAND),
+    }
+    await begin_run(engine, states["running"].run_id)
+    await begin_run(engine, states["on demand"].run_id)
+    await end_run(engine, states["finished"].run_id, RunState.FINISHED)
+
+    await end_dead_runs(engine)
+
+    found = {name: await summarise(engine, run.run_id) for name, run in states.items()}
+    assert {name: summary.state for name, summary in found.items()} == {
+        "planned": RunState.FAILED,
+        "running": RunState.FAILED,
+        "finished": RunState.FINISHED,
+        "on demand": RunState.RUNNING,
+    }
+    assert "recstream resume" in str(found["running"].reason)
+
+
+async def test_the_newest_nightly_run_is_found_when_none_is_named(engine: AsyncEngine) -> None:
+    assert await find_run(engine, None) is None
+    await add_run(engine, "c")
+    newest = await add_run(engine, "c")
+    await add_run(engine, "c", kind=RunKind.ON_DEMAND)
+
+    assert await find_run(engine, None) == newest
+    assert await find_run(engine, RunId(uuid4())) is None
+
+
+async def test_the_summary_of_an_unknown_run_is_refused_in_one_line(engine: AsyncEngine) -> None:
+    with pytest.raises(InputError, match=r"there is no run .*: `recstream status` shows the last one"):
+        await summarise(engine, RunId(uuid4()))
+
+
+async def test_the_summary_of_a_run_without_rows_has_no_times(engine: AsyncEngine) -> None:
+    run = await add_run(engine, "a", "b")
+
+    summary = await summarise(engine, run.run_id)
+
+    assert (summary.customers, summary.unfinished, summary.left, summary.rows) == (2, 2, 2, 0)
+    assert (summary.first_row_p50_s, summary.first_row_p95_s) == (None, None)
+    assert (summary.started_at, summary.ended_at, summary.duration_s) == (None, None, None)
+
+
+async def test_the_summary_says_what_a_run_has_come_to(engine: AsyncEngine) -> None:
+    run = await add_run(engine, *(f"c{number}" for number in range(1, 11)))
+    other = await add_run(engine, "c1", "c2")
+    await change(
+        engine,
+        "UPDATE slates SET state = (ARRAY['complete', 'complete', 'complete', 'complete', 'complete', 'complete',"
+        " 'short', 'failed', 'pending', 'streaming'])[substr(customer_id, 2)::integer],"
+        " tokens_in = 100, tokens_out = 10, first_row_s = nullif(substr(customer_id, 2)::integer, 8)",
+    )
+    for run_id in (run.run_id, other.run_id):
+        await change(
+            engine,
+            "INSERT INTO recommendations (run_id, customer_id, rank, product_id, product_name, relevance_score,"
+            " provenance, attempt) SELECT :run_id, customer_id, n, n, n, 0.5, 'language_model', 1"
+            " FROM slates, generate_series(1, 3) AS n WHERE run_id = :run_id AND state IN ('complete', 'short')",
+            run_id=run_id,
+        )
+    await change(
+        engine,
+        "INSERT INTO rejections (run_id, customer_id, attempt, reason, detail, raw)"
+        " SELECT run_id, customer_id, 1, 'not_json', '', '' FROM slates WHERE run_id = :run_id AND state = 'failed'",
+        run_id=run.run_id,
+    )
+    await change(
+        engine,
+        "UPDATE runs SET started_at = CAST(:at AS timestamptz), ended_at = :at + interval '90 seconds',"
+        " state = 'failed', reason = 'some are left' WHERE run_id = :run_id",
+        at=NOW,
+        run_id=run.run_id,
+    )
+    await publish(engine, run.run_id)
+
+    summary = await summarise(engine, run.run_id)
+
+    assert summary == RunSummary(
+        run_id=run.run_id,
+        kind=RunKind.NIGHTLY,
+        state=RunState.FAILED,
+        reason="some are left",
+        model=RANKER.model,
+        endpoint=RANKER.endpoint,
+        provenance=RANKER.provenance,
+        slate_size=10,
+        prompt_version=summary.prompt_version,
+        created_at=summary.created_at,
+        started_at=NOW,
+        ended_at=NOW + timedelta(seconds=90),
+        duration_s=90,
+        customers=10,
+        complete=6,
+        short=1,
+        failed=1,
+        unfinished=2,
+        tokens_in=1000,
+        tokens_out=100,
+        first_row_p50_s=5,
+        first_row_p95_s=summary.first_row_p95_s,
+        rows=21,
+        refused_objects=1,
+        published=6,
+    )
+    assert summary.first_row_p95_s == pytest.approx(9.6)
+    assert summary.left == 4
