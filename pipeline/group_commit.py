@@ -150,6 +150,7 @@ class GroupCommit:
                 connect_timeout=CONNECT_TIMEOUT_S,
                 application_name="recstream writer",
             )
+            await self._connection.execute("SET synchronous_commit = on")  # whatever the server's default is
         return self._connection
 
     async def _disconnect(self) -> None:

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.database import open_engine
 from pipeline.domain import RunId, RunKind, RunState
-from pipeline.errors import InputError, RecstreamError, RunConflictError
+from pipeline.errors import DatabaseError, InputError, RecstreamError, RunConflictError, first_line
 from pipeline.night_lock import hold_the_night
 from pipeline.provided_database import provided_database
 from pipeline.provisioning import provided_endpoint
@@ -95,16 +95,10 @@ async def working_on(engine: AsyncEngine, run: Run) -> AsyncIterator[None]:
     await begin_run(engine, run.run_id)
     try:
         yield
-    except RecstreamError as error:
-        await end_run(engine, run.run_id, RunState.FAILED, str(error))
-        raise
-    except BaseException:
-        await end_run(
-            engine,
-            run.run_id,
-            RunState.CANCELLED,
-            "interrupted; `recstream resume` goes on from the rows that are committed",
-        )
+    except BaseException as error:
+        # Where the database itself is gone, the first error is the one to tell; the next night marks the run.
+        with suppress(DatabaseError):
+            await end_run(engine, run.run_id, *_broken_off(error))
         raise
     left = (await summarise(engine, run.run_id)).left
     if left:
@@ -112,3 +106,11 @@ async def working_on(engine: AsyncEngine, run: Run) -> AsyncIterator[None]:
         await end_run(engine, run.run_id, RunState.FAILED, reason)
     else:
         await end_run(engine, run.run_id, RunState.FINISHED)
+
+
+def _broken_off(error: BaseException) -> tuple[RunState, str]:
+    if isinstance(error, RecstreamError):
+        return RunState.FAILED, str(error)
+    if isinstance(error, Exception):
+        return RunState.FAILED, f"{type(error).__name__}: {first_line(error)}"
+    return RunState.CANCELLED, "interrupted; `recstream resume` goes on from the rows that are committed"

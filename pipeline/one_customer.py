@@ -48,16 +48,16 @@ async def serve_customer(customer_id: CustomerId, settings: Settings) -> AsyncGe
                     only=[customer_id],
                 )
                 async with working_on(engine, run):
-                    async with open_shard_services(settings, url, endpoint, run) as services:
-                        async with aclosing(_rows(customer_id, run, services)) as rows:
-                            async for row in rows:
-                                yield LiveRow(run.run_id, row)
+                    async with (
+                        open_shard_services(settings, url, endpoint, run) as services,
+                        aclosing(_rows(customer_id, run, services)) as rows,
+                    ):
+                        async for row in rows:
+                            yield LiveRow(run.run_id, row)
                     await publish(engine, run.run_id)
 
 
-async def _rows(
-    customer_id: CustomerId, run: Run, services: ShardServices
-) -> AsyncGenerator[CommittedRecommendation]:
+async def _rows(customer_id: CustomerId, run: Run, services: ShardServices) -> AsyncGenerator[CommittedRecommendation]:
     profiles = await read_profiles(services.engine, [customer_id], run.as_of, services.habits)
     candidates = await services.candidates.candidates(list(profiles.values()))
     async with aclosing(recommend(profiles[customer_id], candidates[customer_id], services.slate)) as rows:

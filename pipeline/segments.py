@@ -49,10 +49,7 @@ def segments_of(history: History, as_of: datetime, habits: ShopHabits) -> tuple[
     told: tuple[tuple[str, str], ...] = (
         ("Recent purchases", _listed(label for label, _, _ in history.purchases)),
         ("Frequently browsed categories", _listed(history.categories)),
-        (
-            "Product ratings",
-            _listed(f"{_short(label)}: {value:g} stars" for label, value in _once(history.ratings)),
-        ),
+        ("Product ratings", _listed(_ratings(history))),
         ("Recent searches", _listed(history.searches)),
         ("Preferred brands", _listed(_brands(history))),
         ("Responses to earlier recommendations", _listed(_responses(history))),
@@ -61,6 +58,11 @@ def segments_of(history: History, as_of: datetime, habits: ShopHabits) -> tuple[
         ("Preferred shopping times", _shopping_times(history, habits.time_zone)),
     )
     return tuple((title, text) for title, text in told if text)
+
+
+def _ratings(history: History) -> Iterable[str]:
+    for label, value in _once(history.ratings):
+        yield f"{_short(label)}: {value:g} {'star' if value == 1 else 'stars'}"
 
 
 def _responses(history: History) -> Iterable[str]:
