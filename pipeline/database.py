@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import cache, partial
 from importlib.resources import files
+from urllib.parse import unquote
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import event, make_url, text
+from sqlalchemy import URL, event, make_url, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -28,23 +29,34 @@ def statement(name: str) -> TextClause:
     return text((files("pipeline") / "sql" / f"{name}.sql").read_text(encoding="utf-8"))
 
 
-def libpq_url(url: str) -> str:
-    """The same address for psycopg itself: exactly the options that SQLAlchemy would hand over.
+def sqlalchemy_url(url: str) -> URL:
+    """The address as SQLAlchemy takes it apart.
 
     Raises:
         ConfigurationError: the address cannot be read.
     """
     with _refusing_unreadable_addresses():
         parsed = make_url(url)
+    # SQLAlchemy 2.0 decodes %XX in every part but this one.
+    return parsed if parsed.database is None else parsed.set(database=unquote(parsed.database))
+
+
+def libpq_url(url: str) -> str:
+    """The same address for psycopg itself: exactly the options that SQLAlchemy would hand over.
+
+    Raises:
+        ConfigurationError: the address cannot be read.
+    """
+    parsed = sqlalchemy_url(url)
+    with _refusing_unreadable_addresses():
         _, options = parsed.get_dialect()().create_connect_args(parsed)
         return make_conninfo(**options)
 
 
 def address(url: str) -> str:
     """The address as it may be shown to people: no password."""
-    with _refusing_unreadable_addresses():
-        shown = make_url(url).set(drivername="postgresql").difference_update_query(["password", "sslpassword"])
-        return shown.render_as_string(hide_password=True)
+    shown = sqlalchemy_url(url).set(drivername="postgresql").difference_update_query(["password", "sslpassword"])
+    return shown.render_as_string(hide_password=True)
 
 
 @contextmanager
@@ -73,7 +85,7 @@ async def open_engine(url: str, *, connections: int) -> AsyncIterator[AsyncEngin
     """
     libpq_url(url)  # refuses an address that cannot be read, before anything is opened
     engine = create_async_engine(
-        url,
+        sqlalchemy_url(url),
         poolclass=_Pool,
         pool_size=connections,
         max_overflow=0,

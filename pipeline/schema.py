@@ -1,5 +1,7 @@
 """The database's schema: bring it to this code's version, or say exactly why it does not fit."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 
 from alembic import command
@@ -10,7 +12,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.pool import NullPool
 
-from pipeline.database import CONNECT_TIMEOUT_S, translated
+from pipeline.database import CONNECT_TIMEOUT_S, sqlalchemy_url, translated
 from pipeline.errors import SchemaError
 
 _LOCK = "recstream: one migration at a time"
@@ -23,31 +25,34 @@ def migrate(url: str, target: str = "head") -> tuple[str | None, str | None]:
         SchemaError: the database was made by a newer recstream.
         DatabaseError: the server cannot be reached or refused a statement.
     """
-    with translated(url), as_file(files("migrations")) as folder:
-        engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
-        with engine.connect() as connection:
-            config = _config(str(folder), connection)
-            connection.execute(select(func.pg_advisory_lock(func.hashtext(_LOCK))))  # goes with the connection
-            before = _version(connection)
-            _refuse_newer(config, before)
-            connection.rollback()
-            _move(config, target, before)
-            connection.commit()
-            return before, _version(connection)
+    with _opened(url) as (config, connection):
+        connection.execute(select(func.pg_advisory_lock(func.hashtext(_LOCK))))  # goes with the connection
+        before = _version(connection)
+        _refuse_newer(config, before)
+        connection.rollback()
+        _move(config, target, before)
+        connection.commit()
+        return before, _version(connection)
 
 
 def require_current(url: str) -> None:
     """Raise SchemaError unless the database at `url` is at exactly this code's version."""
-    with translated(url), as_file(files("migrations")) as folder:
-        engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
-        with engine.connect() as connection:
-            config = _config(str(folder), connection)
-            found = _version(connection)
-            _refuse_newer(config, found)
-            wanted = ScriptDirectory.from_config(config).get_current_head()
+    with _opened(url) as (config, connection):
+        found = _version(connection)
+        _refuse_newer(config, found)
+        wanted = ScriptDirectory.from_config(config).get_current_head()
     if found != wanted:
         state = "has no recstream tables" if found is None else f"is at version {found}, this recstream needs {wanted}"
         raise SchemaError(f"the database {state}: run `recstream init`")
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[tuple[Config, Connection]]:
+    patience = {"connect_timeout": CONNECT_TIMEOUT_S}
+    with translated(url), as_file(files("migrations")) as folder:
+        engine = create_engine(sqlalchemy_url(url), poolclass=NullPool, connect_args=patience)
+        with engine.connect() as connection:
+            yield _config(str(folder), connection), connection
 
 
 def _config(folder: str, connection: Connection) -> Config:

@@ -3,6 +3,8 @@
 The three input tables may be views of the same columns in a shop that has its own tables.
 """
 
+from datetime import datetime
+
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -30,7 +32,7 @@ metadata = MetaData()
 _PROVENANCE = "language_model, or offline_ranker: ranked by word overlap, which is no language model's judgement."
 
 
-def _moment(name: str, *, required: bool = False) -> Column[object]:
+def _moment(name: str, *, required: bool = False) -> Column[datetime]:
     default = func.now() if required else None
     return Column(name, DateTime(timezone=True), nullable=not required, server_default=default)
 

@@ -1,0 +1,62 @@
+# The commands of a checkout; `make help` lists them. Written for GNU make 3.81 and a POSIX shell.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Made when all pins are in, and holding this folder's path: a half-made or moved environment has none that fits.
+PINNED := $(VENV)/.pinned
+READY := $(VENV)/.ready
+PYTHON ?=
+PYTHONS := python3.13 python3.12 python3.11 python3.14 python3
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
+
+ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(PINNED) 2>/dev/null),$(CURDIR))
+.PHONY: $(PINNED)
+endif
+
+.PHONY: help demo test check lock clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## a shop, a night and its recommendations, on this machine alone
+	@exec $(BIN)/recstream demo
+
+test: $(READY) ## the whole test suite, on an embedded Postgres
+	@exec $(BIN)/python -m pytest
+
+check: $(READY) ## lint, format, types and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+
+lock: $(READY) ## pin requirements.txt anew, from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --quiet --output-file requirements.txt
+
+clean: ## remove the environment and what tools left; .recstream/ and its database stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PINNED): requirements.txt
+	@python=; for candidate in $(if $(PYTHON),'$(PYTHON)',$(PYTHONS)); do \
+		if "$$candidate" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then \
+			python=$$candidate; break; \
+		fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "recstream needs Python 3.11 to 3.14 with its venv module (Debian, Ubuntu: apt install python3-venv);" \
+			"tried $(or $(PYTHON),$(PYTHONS)): name another with make PYTHON=/path/to/python3" >&2; \
+		exit 2; \
+	fi; \
+	echo "creating $(VENV) with $$("$$python" --version): about a minute"; \
+	rm -rf $(VENV) && "$$python" -m venv $(VENV)
+	@echo "installing what requirements.txt pins"
+	@# The pins are the whole set: resolving them again can only go wrong, and does with pip 23.2.
+	@$(PIP) install --no-deps --require-hashes -r requirements.txt
+	@pwd -P > $(PINNED)
+
+$(READY): $(PINNED) pyproject.toml
+	@echo "installing recstream itself"
+	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch $(READY)
