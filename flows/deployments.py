@@ -2,7 +2,7 @@
 
 from prefect import aserve
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-from prefect.schedules import Cron
+from prefect.schedules import Cron, Schedule
 
 from flows.nightly import nightly
 from flows.on_demand import on_demand
@@ -12,16 +12,20 @@ from pipeline.errors import ConfigurationError
 _ONE_NIGHT_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
 
 
-async def serve_flows(cron: str, time_zone: str) -> None:
-    """Register both deployments with the server in reach and run what it schedules, until interrupted.
+def schedule_of(cron: str, time_zone: str) -> Schedule:
+    """When the night begins.
 
     Raises:
         ConfigurationError: `cron` is not a cron line.
     """
     try:
-        schedule = Cron(cron, timezone=time_zone)
+        return Cron(cron, timezone=time_zone)
     except ValueError as error:
         raise ConfigurationError(f"{cron!r} is not a cron line like '0 3 * * *': {error}") from error
+
+
+async def serve_flows(schedule: Schedule) -> None:
+    """Register both deployments with the server in reach and run what it schedules, until cancelled."""
     await aserve(
         await nightly.ato_deployment("nightly", schedule=schedule, concurrency_limit=_ONE_NIGHT_AT_A_TIME),
         await on_demand.ato_deployment("on-demand"),

@@ -32,6 +32,9 @@ def set_prefect_environment(home: Path) -> None:
         raise ConfigurationError(
             f"{home} cannot be made ({error.strerror}): run where you may write, or set RECSTREAM_HOME"
         ) from error
+    if not (Path.home() / ".prefect").exists():
+        # Who has never set Prefect up finds nothing of it in his home; who has keeps his profiles.
+        os.environ.setdefault("PREFECT_HOME", str((home / "prefect").resolve()))
     records = f"sqlite+aiosqlite:///{(home / 'prefect.db').resolve()}"
     for name, value in {**_QUIET, "PREFECT_SERVER_DATABASE_CONNECTION_URL": records}.items():
         os.environ.setdefault(name, value)

@@ -148,10 +148,15 @@ async def begin_run(engine: AsyncEngine, run_id: RunId) -> None:
 
 
 async def end_run(engine: AsyncEngine, run_id: RunId, state: RunState, reason: str | None = None) -> None:
-    """Nobody works on the run any more."""
+    """Nobody works on the run any more; what was not served is pending, and says so."""
     async with engine.begin() as connection:
         await connection.execute(
             update(runs).where(runs.c.run_id == run_id).values(state=state, reason=reason, ended_at=func.now())
+        )
+        await connection.execute(
+            update(slates)
+            .where(slates.c.run_id == run_id, slates.c.state.in_([SlateState.PENDING, SlateState.STREAMING]))
+            .values(state=SlateState.PENDING, reason="not served: the run ended before")
         )
 
 

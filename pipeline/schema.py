@@ -12,7 +12,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.pool import NullPool
 
-from pipeline.database import CONNECT_TIMEOUT_S, sqlalchemy_url, translated
+from pipeline.database import CONNECT_TIMEOUT_S, address, sqlalchemy_url, translated
 from pipeline.errors import SchemaError
 
 _LOCK = "recstream: one migration at a time"
@@ -43,7 +43,7 @@ def require_current(url: str) -> None:
         wanted = ScriptDirectory.from_config(config).get_current_head()
     if found != wanted:
         state = "has no recstream tables" if found is None else f"is at version {found}, this recstream needs {wanted}"
-        raise SchemaError(f"the database {state}: run `recstream init`")
+        raise SchemaError(f"the database at {address(url)} {state}: run `recstream init`")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import httpx2
 import openai
+from aiohttp.http_exceptions import HttpProcessingError
 from openai import AsyncAPIResponse, AsyncOpenAI, AsyncStream, DefaultAioHttpClient
 from openai.types.chat import ChatCompletionChunk
 
@@ -271,4 +272,6 @@ def _seconds(text: str | None) -> float | None:
 def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, HttpProcessingError):  # its text begins with a code that is no status of the answer
+        return str(error.message)
     return first_line(error)

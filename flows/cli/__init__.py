@@ -3,8 +3,6 @@
 import signal
 import sys
 
-from flows.cli.app import app
-
 
 def main() -> None:
     """Run the command that was typed. Exit status: see `flows.cli.exits`."""
@@ -13,7 +11,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    app(prog_name="recstream")
+    try:
+        from flows.cli.app import run_command  # noqa: PLC0415 - takes a second, and Ctrl-C may come in it
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    sys.exit(run_command())
 
 
 def _as_interrupt(_signal: int, _frame: object) -> None:

@@ -1,12 +1,15 @@
 """The commands, each in a file of its own."""
 
+import sys
 from typing import Annotated
 
 import typer
 
 from flows.cli import customer_commands, data_commands, demo_command, psql_command, run_commands, service_commands
-from flows.cli.exits import guarded
+from flows.cli.exits import WRONG_USE, guarded
 from pipeline.version import code_version
+
+_UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # the parent has no name in typer itself
 
 app = typer.Typer(
     name="recstream",
@@ -47,3 +50,22 @@ app.command("serve")(guarded(service_commands.serve))
 _HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 app.command("psql", context_settings=_HANDED_ON)(guarded(psql_command.psql))
 app.command("offline-ranker", context_settings=_HANDED_ON)(guarded(service_commands.offline_ranker))
+
+
+def run_command() -> int:
+    """Run what was typed and return its exit status; wrong use is one line on stderr, as every other error is."""
+    try:
+        status: int | None = app(prog_name="recstream", standalone_mode=False)
+    except _UsageError as error:
+        return _explain(error)
+    return status or 0
+
+
+def _explain(error: typer.BadParameter) -> int:
+    message = error.format_message()
+    if error.ctx is None or "\n" in message:  # `recstream` alone: its message is the help
+        error.show()
+        return WRONG_USE
+    command, said = error.ctx.command_path, message.replace("Value error, ", "").rstrip(".")
+    print(f"{command}: {said}: see `{command} --help`", file=sys.stderr)
+    return WRONG_USE

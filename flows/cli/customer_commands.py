@@ -28,7 +28,9 @@ def recommend(
     model: Model = None,
     as_json: AsJson = False,
 ) -> int:
-    """Make a slate for one customer now: each row is shown when it is committed, the whole is published.
+    """Make a slate for one customer now.
+
+    Each row is shown when it is committed; the slate is published when it is complete.
 
     Example: recstream recommend 12345
     """
@@ -54,7 +56,9 @@ def show(
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> int:
-    """Show a customer's published slate; with --live the rows of a run in progress.
+    """Show a customer's published slate.
+
+    With --live, the rows of a run in progress.
 
     Example: recstream show 12345 --json
     """

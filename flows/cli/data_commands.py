@@ -25,7 +25,9 @@ class ShopTable(StrEnum):
 
 
 def init(database_url: DatabaseUrl = None, as_json: AsJson = False) -> int:
-    """Make recstream's tables, or bring them to this version. Nothing happens if they are there.
+    """Make recstream's tables, or update them.
+
+    Nothing happens if they are at this version.
 
     Example: recstream init --database-url postgresql://shop@db.internal/shop
     """
@@ -92,8 +94,9 @@ def _mapping(pairs: list[str]) -> dict[str, str]:
 
 
 def _tell(table: ShopTable, report: LoadReport) -> None:
+    lines = "line" if report.read == 1 else "lines"
     console().print(
-        f"{table}: {report.read:,} lines read, {report.inserted:,} inserted, {report.updated:,} updated, "
+        f"{table}: {report.read:,} {lines} read, {report.inserted:,} inserted, {report.updated:,} updated, "
         f"{report.unchanged:,} unchanged, {report.refused:,} refused"
     )
     for note in report.notes:

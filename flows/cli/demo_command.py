@@ -1,6 +1,7 @@
 """`demo`: everything at once, on a machine that has nothing."""
 
 import asyncio
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -8,20 +9,20 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.customer_commands import read_slate
 from flows.cli.exits import UNFINISHED
 from flows.cli.night_run import run_night
 from flows.cli.options import AsJson, settings_from
 from flows.cli.output import console, notes, print_json, slate_document, slate_table, summary_table
 from flows.parameters import NightlyParameters
-from pipeline.database import address, open_connection
+from pipeline.database import open_connection, open_engine
 from pipeline.demo_shop import ARTICLE_CUSTOMER_ID, populate
 from pipeline.domain import CustomerId
+from pipeline.errors import ConfigurationError
 from pipeline.provided_database import provided_database
-from pipeline.reading import ReadSlate
+from pipeline.reading import ReadSlate, read_current_slate
 from pipeline.runs import RunSummary
 from pipeline.schema import migrate
-from pipeline.settings import Settings
+from pipeline.settings import SETTINGS_FILE
 
 DEMO_SHARD_SIZE = 100
 
@@ -32,43 +33,64 @@ def demo(
         float | None, typer.Option(min=0, help="Pace of the offline ranker's answers; 0 is as fast as it goes.")
     ] = None,
 ) -> int:
-    """Load the demo shop, run the night over it through Prefect, and show it happening. No key, no database needed.
+    """Run a night over a demo shop.
+
+    Through Prefect, with everything it needs: no key, no database of yours is used.
 
     Example: recstream demo
     """
+    _leave_the_real_things_alone()
     settings = settings_from(shard_size=DEMO_SHARD_SIZE, offline_tokens_per_second=tokens_per_second)
+    if settings.database_url is not None or not settings.offline:
+        raise ConfigurationError(
+            f"{SETTINGS_FILE} here names a real database or endpoint, which the demo must not use: "
+            "run it in an empty folder"
+        )
     customer_id = CustomerId(ARTICLE_CUSTOMER_ID)
     with provided_database(settings) as url:
-        _set_up(settings, url)
+        _set_up(url)
         summary = run_night(settings, url, NightlyParameters(), spotlight=customer_id)
-        slate = asyncio.run(read_slate(url, customer_id, live=False))
+        slate = asyncio.run(_published_slate(url, customer_id))
     if as_json:
-        print_json({"summary": summary, "slate": slate_document(slate)})
+        print_json({"summary": summary, "slate": None if slate is None else slate_document(slate)})
     else:
         _tell(summary, slate)
     return UNFINISHED if summary.left else 0
 
 
-def _set_up(settings: Settings, url: str) -> None:
-    where = "the embedded PostgreSQL 18" if settings.database_url is None else address(url)
+def _leave_the_real_things_alone() -> None:
+    """A key or database that happens to be set is not for invented customers."""
+    for name in ("DATABASE_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL", "RECSTREAM_MODEL"):
+        if os.environ.pop(name, None):
+            notes().print(f"recstream demo: {name} is set, but not used here")
+
+
+def _set_up(url: str) -> None:
     migrate(url)
     with open_connection(url) as connection:
         shop = populate(connection)
     notes().print(
         f"recstream demo: {shop.customers:,} customers, {shop.products:,} products and {shop.events:,} events "
-        f"in {where} ({'made now' if shop.inserted else 'there already'})",
+        f"in the embedded PostgreSQL 18 ({'made now' if shop.inserted else 'there already'})",
         markup=False,
     )
 
 
-def _tell(summary: RunSummary, slate: ReadSlate) -> None:
+async def _published_slate(url: str, customer_id: CustomerId) -> ReadSlate | None:
+    """None where his slate did not become complete: the summary has to be shown all the more then."""
+    async with open_engine(url, connections=1) as engine:
+        return await read_current_slate(engine, customer_id)
+
+
+def _tell(summary: RunSummary, slate: ReadSlate | None) -> None:
     console().print(summary_table(summary))
-    console().print(slate_table(slate))
+    if slate is not None:
+        console().print(slate_table(slate))
     command = _as_typed()
     console().print("Next, try:")
     for line in (
-        f"{command} recommend {slate.customer_id}",
-        f"{command} show {slate.customer_id} --json",
+        f"{command} recommend {ARTICLE_CUSTOMER_ID}",
+        f"{command} show {ARTICLE_CUSTOMER_ID} --json",
         f"{command} status",
     ):
         console().print(f"  {line}", markup=False)

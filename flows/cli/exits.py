@@ -4,6 +4,7 @@
 130 interrupted
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -36,6 +37,8 @@ def guarded(command: Callable[P, int | None]) -> Callable[P, None]:
             status = INTERRUPTED
         except BrokenPipeError:
             status = _reader_gone()
+        except OSError as error:
+            status = _cannot_write(error)
         raise typer.Exit(status)
 
     return run
@@ -51,5 +54,19 @@ def _explain(error: RecstreamError) -> int:
 
 def _reader_gone() -> int:
     """`recstream … | head`: the reader has what it wanted."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _drop_what_is_not_written()
     return 0
+
+
+def _cannot_write(error: OSError) -> int:
+    """A full disk under stdout, say: the one place that no edge of the pipeline translates."""
+    if error.filename is None and error.errno not in {errno.ENOSPC, errno.EIO, errno.EDQUOT}:
+        raise error  # nothing that a person could mend: a defect of ours, to be seen whole
+    _drop_what_is_not_written()
+    where = error.filename or "standard output"
+    print(f"recstream: {where} cannot be written ({error.strerror}): make room, or write elsewhere", file=sys.stderr)
+    return WRONG_USE
+
+
+def _drop_what_is_not_written() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -87,12 +87,15 @@ async def _watch(
         run_id = run_id or await find(engine)
         if run_id is not None:
             await progress.look(engine, run_id)
+    run_id = run_id or await find(engine)
+    if run_id is not None:
+        await progress.look(engine, run_id, last=True)
 
 
 async def _what_became_of(engine: AsyncEngine, run_id: RunId | None, outcome: object) -> RunSummary:
-    """A run that broke off has its reason in the ledger; an error before it began is raised here."""
+    """A run that broke off has its reason in the ledger; an error before its first row is raised here."""
     summary = None if run_id is None else await summarise(engine, run_id)
-    if summary is not None and summary.reason == str(outcome):
+    if summary is not None and summary.rows and summary.reason == str(outcome):
         return summary
     if isinstance(outcome, BaseException):
         raise outcome

@@ -1,6 +1,7 @@
 """How things look on a terminal, and how they are printed for programs."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, is_dataclass
@@ -19,14 +20,27 @@ from pipeline.runs import RunSummary
 OFFLINE_REMARK = "Ranked by the offline ranker: word overlap, no language model's judgement."
 
 
+class _Output(Console):
+    """Goes on where nobody reads any more (`recstream … | head -1`): a night does not end for want of readers."""
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 def console() -> Console:
     """Stdout, for what was asked for."""
-    return Console(highlight=False, soft_wrap=True)
+    return _output(stderr=False)
 
 
 def notes() -> Console:
     """Stderr, for what happens on the way."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _output(stderr=True)
+
+
+def _output(*, stderr: bool) -> Console:
+    found = _Output(stderr=stderr, highlight=False)
+    found.soft_wrap = not found.is_terminal  # a file gets whole lines, a person whole words
+    return found
 
 
 def print_json(document: Any) -> None:
@@ -77,11 +91,11 @@ def _summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     yield "state", summary.state if summary.reason is None else f"{summary.state}: {summary.reason}"
     yield "ranked by", _ranked_by(summary)
     yield "customers", f"{summary.complete:,} of {summary.customers:,} complete{_others(summary)}"
-    yield "rows", f"{summary.rows:,} committed, {summary.published:,} slates published"
+    yield "rows", f"{summary.rows:,} committed; readers see {summary.published:,} of the slates"
     yield "refused objects", f"{summary.refused_objects:,}"
     yield "tokens", f"{summary.tokens_in:,} in, {summary.tokens_out:,} out"
     yield "first row", f"p50 {_seconds(summary.first_row_p50_s)}, p95 {_seconds(summary.first_row_p95_s)}"
-    yield "duration", _seconds(summary.duration_s)
+    yield "start to end", _seconds(summary.duration_s)
 
 
 def _ranked_by(summary: RunSummary) -> str:

@@ -39,20 +39,21 @@ class NightProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._task is not None:  # stopping one that never started prints an empty line
+            self._bar.stop()
 
-    async def look(self, engine: AsyncEngine, run_id: RunId) -> None:
-        """Show what is new. The database is asked for the run's figures at most twice a second."""
+    async def look(self, engine: AsyncEngine, run_id: RunId, *, last: bool = False) -> None:
+        """Show what is new. The run's figures are read twice a second at most, and by the last look."""
         if self._spotlight is not None and not self._spotlight.finished:
             await self._spotlight.look(engine, run_id)
         now = time.monotonic()
-        if now - self._looked_at >= LOOK_EVERY_S:
+        if last or now - self._looked_at >= LOOK_EVERY_S:
             self._looked_at = now
             self._show(await read_progress(engine, run_id))
 
     def _show(self, progress: RunProgress) -> None:
         done = progress.complete + progress.not_complete
-        if not self._console.is_terminal:
+        if not self._console.is_interactive:
             self._say(progress, done)
             return
         if self._task is None:

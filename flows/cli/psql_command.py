@@ -1,9 +1,11 @@
 """`psql`: PostgreSQL's own client on the database in use, which for the embedded one is the only way in."""
 
+import os
 import signal
 import subprocess
 
 import typer
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from flows.cli.options import settings_from
 from pipeline.database import libpq_url
@@ -17,13 +19,26 @@ def psql(context: typer.Context) -> int:
     Example: recstream psql -c "SELECT * FROM current_recommendations WHERE customer_id = '12345'"
     """
     with provided_database(settings_from()) as url:
-        command = [str(installed_program("psql")), "--dbname", libpq_url(url), *context.args]
+        address, environment = _address_and_environment(url)
+        command = [str(installed_program("psql")), "--dbname", address, *context.args]
         # Ctrl-C is psql's: it cancels a query there. We wait for psql's own end.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            return subprocess.run(command, check=False, preexec_fn=_hear_interrupts).returncode  # noqa: S603 - its arguments are the person's own; no thread runs yet
+            return subprocess.run(  # noqa: S603 - its arguments are the person's own
+                command,
+                env=environment,
+                check=False,
+                preexec_fn=_hear_interrupts,  # no thread runs yet
+            ).returncode
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def _address_and_environment(url: str) -> tuple[str, dict[str, str]]:
+    """The password goes by the environment: a command line is for everyone to see."""
+    options = {name: str(value) for name, value in conninfo_to_dict(libpq_url(url)).items() if value is not None}
+    password = options.pop("password", None)
+    return make_conninfo(**options), {**os.environ, **({} if password is None else {"PGPASSWORD": password})}
 
 
 def _hear_interrupts() -> None:

@@ -9,10 +9,10 @@ import typer
 from flows.cli.exits import UNFINISHED
 from flows.cli.night_run import run_night
 from flows.cli.options import AsJson, BaseUrl, DatabaseUrl, Model, Quiet, settings_from
-from flows.cli.output import console, print_json, summary_table
+from flows.cli.output import console, notes, print_json, summary_table
 from flows.parameters import NightlyParameters
 from pipeline.database import open_engine
-from pipeline.domain import RunId
+from pipeline.domain import RunId, RunState
 from pipeline.errors import InputError
 from pipeline.provided_database import provided_database
 from pipeline.runs import RunSummary, find_run, summarise
@@ -33,7 +33,9 @@ def run(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
-    """Run the night now: a slate for every active customer, through Prefect, with progress on stderr.
+    """Run the night now.
+
+    A slate for every active customer, through Prefect, with progress on stderr.
 
     Example: recstream run --limit 100
     """
@@ -59,7 +61,9 @@ def resume(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
-    """Go on with a run: only the customers whose slates are not complete, from the rows that are there.
+    """Go on with a run that did not finish.
+
+    Only with the customers whose slates are not complete, from the rows that are there.
 
     Example: recstream resume
     """
@@ -67,14 +71,15 @@ def resume(
     with provided_database(settings) as url:
         require_current(url)
         before = asyncio.run(_summary(url, run_id))
-        if before.left == 0 and before.published:
+        if before.left == 0 and before.state is RunState.FINISHED:
+            notes().print("recstream: nothing to resume, every customer of this run has a complete slate")
             return _tell(before, as_json=as_json)
         summary = run_night(settings, url, NightlyParameters(resume=before.run_id), quiet=quiet)
     return _tell(summary, as_json=as_json)
 
 
 def status(run_id: RunArgument = None, database_url: DatabaseUrl = None, as_json: AsJson = False) -> int:
-    """Show what a run has come to, by now or in the end.
+    """Show what a run has come to.
 
     Example: recstream status --json
     """
@@ -103,4 +108,7 @@ def _tell(summary: RunSummary, *, as_json: bool) -> int:
         print_json(summary)
     else:
         console().print(summary_table(summary))
-    return UNFINISHED if summary.left else 0
+    if not summary.left:
+        return 0
+    notes().print(f"recstream: run {summary.run_id} {summary.state}: {summary.reason}", markup=False)
+    return UNFINISHED

@@ -190,5 +190,5 @@ _SEGMENTS: tuple[tuple[str, Callable[[str], Iterator[Wish]]], ...] = (
     ("spend", _silent),
     ("loyal", _silent),
     ("time", _silent),
-    ("customer", _silent),
+    ("customer id", _silent),
 )

@@ -1,0 +1,217 @@
+"""The nightly flow on a real Prefect server: what it makes, what it says, and what it refuses."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import uuid4
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from pipeline.database import open_connection
+from pipeline.demo_shop import populate
+from pipeline.errors import InputError, RunConflictError
+from pipeline.offline_ranker.faults import Fault
+from pipeline.runs import RunSummary
+from tests.fixtures.misbehaving_ranker import MisbehavingRanker
+from tests.fixtures.prefect_runs import LEAVES_SOCKETS, PATIENCE_S, run_nightly
+from tests.fixtures.shop import add_customer, add_product, change, read, scalar
+
+pytestmark = [pytest.mark.usefixtures("_settings_of_the_flows"), LEAVES_SOCKETS]
+
+
+async def add_small_shop(engine: AsyncEngine, *customers: str) -> None:
+    for number in range(1, 13):
+        await add_product(engine, str(number), f"Product {number}")
+    for customer in customers:
+        await add_customer(engine, customer)
+
+
+async def becomes(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until the condition holds, within the bound of all waiting in tests."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not await condition():  # noqa: ASYNC110 - what it waits for happens in another process
+            await asyncio.sleep(0.05)
+
+
+async def shard_names(state: State[RunSummary]) -> list[str]:
+    flow_run_id = state.state_details.flow_run_id
+    assert flow_run_id is not None
+    async with get_client() as client:
+        task_runs = await client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])))
+    return sorted(task_run.name for task_run in task_runs)
+
+
+async def called(engine: AsyncEngine) -> list[str]:
+    """The customers of all requests so far, in order."""
+    return [str(row[0]) for row in await read(engine, "SELECT customer_id FROM llm_calls ORDER BY call_id")]
+
+
+async def test_thirty_customers_of_the_demo_shop_get_slates_in_named_shards(
+    engine: AsyncEngine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSTREAM_SHARD_SIZE", "12")
+    with open_connection(database_url) as connection:
+        populate(connection)
+
+    state = await run_nightly(limit=30)
+
+    assert state.is_completed()
+    run_id = await scalar(engine, "SELECT run_id FROM runs")
+    assert state.message == f"run {run_id}: 30 of 30 customers, 300 rows"
+    assert await scalar(engine, "SELECT count(*) FROM recommendations") == 300
+    assert await scalar(engine, "SELECT count(DISTINCT customer_id) FROM current_recommendations") == 30
+    shards = ["shard 0: 12 customers", "shard 1: 12 customers", "shard 2: 6 customers"]
+
+    async def all_are_known() -> bool:
+        return await shard_names(state) == shards
+
+    await becomes(all_are_known)  # the server takes in task runs behind the flow's back
+
+
+async def test_a_shard_tells_its_customers_and_rows(engine: AsyncEngine) -> None:
+    await add_small_shop(engine, "a", "b")
+    state = await run_nightly()
+    flow_run_id = state.state_details.flow_run_id
+    assert flow_run_id is not None
+    told: Sequence[str] = ()
+
+    async def is_told() -> bool:
+        nonlocal told
+        async with get_client() as client:
+            runs = await client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])))
+        told = [run.state.message or "" for run in runs if run.state is not None and run.state.is_completed()]
+        return bool(told)
+
+    await becomes(is_told)
+    assert told == ["shard 0: 2 customers, 20 rows committed"]
+
+
+async def test_a_customer_without_a_slate_fails_the_flow_run_with_the_figure(
+    engine: AsyncEngine, ranker: MisbehavingRanker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_small_shop(engine, "a", "b", "c")
+    monkeypatch.setenv("RECSTREAM_CONCURRENCY", "1")
+    monkeypatch.setenv("RECSTREAM_ATTEMPTS", "1")
+    ranker.misbehave_at(Fault.REFUSED_500, [False, True, False])
+
+    state = await run_nightly()
+
+    assert state.is_failed()
+    assert state.message is not None
+    assert "2 of 3 customers, 20 rows; 1 customers have no complete slate" in state.message
+    failed = await read(engine, "SELECT customer_id, reason FROM slates WHERE state = 'failed'")
+    assert [row[0] for row in failed] == ["b"]
+    assert "500" in str(failed[0][1])
+    published = await read(engine, "SELECT customer_id FROM published ORDER BY 1")
+    assert [row[0] for row in published] == ["a", "c"]
+
+
+async def test_resume_asks_only_for_the_customers_that_are_left(
+    engine: AsyncEngine, ranker: MisbehavingRanker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_small_shop(engine, "a", "b", "c")
+    monkeypatch.setenv("RECSTREAM_CONCURRENCY", "1")
+    monkeypatch.setenv("RECSTREAM_ATTEMPTS", "1")
+    ranker.misbehave_at(Fault.REFUSED_500, [False, True, False])
+    await run_nightly()
+    before = await called(engine)
+    ranker.behave()
+
+    state = await run_nightly(resume=await scalar(engine, "SELECT run_id FROM runs"))
+
+    assert state.is_completed()
+    assert (await called(engine))[len(before) :] == ["b"]
+    assert await scalar(engine, "SELECT count(*) FROM runs") == 1
+    assert await scalar(engine, "SELECT state FROM runs") == "finished"
+    assert await scalar(engine, "SELECT count(*) FROM published") == 3
+
+
+async def test_a_cut_slate_is_resumed_from_the_rows_that_are_there(
+    engine: AsyncEngine, ranker: MisbehavingRanker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_small_shop(engine, "a")
+    monkeypatch.setenv("RECSTREAM_ATTEMPTS", "1")
+    ranker.misbehave(Fault.CUT, cut_after_objects=4)
+    assert (await run_nightly()).is_failed()
+    rows = "SELECT rank, product_id, committed_at FROM recommendations ORDER BY rank"
+    before = await read(engine, rows)
+    ranker.behave()
+
+    state = await run_nightly(resume=await scalar(engine, "SELECT run_id FROM runs"))
+
+    assert state.is_completed()
+    after = await read(engine, rows)
+    assert len(before) == 4
+    assert after[:4] == before
+    assert [row[0] for row in after] == list(range(1, 11))
+    assert len({row[1] for row in after}) == 10
+
+
+async def test_a_second_night_is_refused_while_one_is_going_and_does_not_disturb_it(
+    engine: AsyncEngine, ranker: MisbehavingRanker
+) -> None:
+    await add_small_shop(engine, "a", "b")
+    ranker.misbehave(Fault.HELD, hold_after_objects=1)
+    first = asyncio.create_task(run_nightly())
+
+    async def both_have_a_row() -> bool:
+        return await scalar(engine, "SELECT count(*) FROM recommendations") == 2
+
+    await becomes(both_have_a_row)
+    second = await run_nightly()
+    ranker.behave()
+
+    assert second.is_failed()
+    with pytest.raises(RunConflictError, match="another nightly run is going on"):
+        await second.aresult()
+    assert (await first).is_completed()
+    assert await scalar(engine, "SELECT count(*) FROM runs") == 1
+
+
+async def test_a_night_that_is_cancelled_keeps_its_rows_and_says_so_in_the_ledger(
+    engine: AsyncEngine, ranker: MisbehavingRanker
+) -> None:
+    await add_small_shop(engine, "a")
+    ranker.misbehave(Fault.HELD, hold_after_objects=1)
+    night = asyncio.create_task(run_nightly())
+
+    async def has_a_row() -> bool:
+        return await scalar(engine, "SELECT count(*) FROM recommendations") == 1
+
+    await becomes(has_a_row)
+    night.cancel()
+    await asyncio.wait({night})
+
+    assert await scalar(engine, "SELECT state FROM runs") == "cancelled"
+    assert await scalar(engine, "SELECT ending FROM llm_calls") == "abandoned"
+    assert await scalar(engine, "SELECT count(*) FROM recommendations") == 1
+
+
+async def test_a_run_that_is_not_there_cannot_be_resumed(engine: AsyncEngine) -> None:
+    await add_small_shop(engine, "a")
+    state = await run_nightly(resume=uuid4())
+    assert state.is_failed()
+    with pytest.raises(InputError, match="there is no run"):
+        await state.aresult()
+
+
+async def test_a_run_is_not_resumed_with_another_model(
+    engine: AsyncEngine, ranker: MisbehavingRanker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_small_shop(engine, "a")
+    await run_nightly()
+    await change(engine, "UPDATE runs SET model = 'a-former-model'")
+    state = await run_nightly(resume=await scalar(engine, "SELECT run_id FROM runs"))
+    with pytest.raises(RunConflictError, match="set RECSTREAM_MODEL=a-former-model"):
+        await state.aresult()
+
+
+async def test_an_empty_shop_plans_no_run(engine: AsyncEngine) -> None:
+    await add_customer(engine, "a")
+    state = await run_nightly()
+    with pytest.raises(InputError, match="recstream load products"):
+        await state.aresult()
+    assert await scalar(engine, "SELECT count(*) FROM runs") == 0
