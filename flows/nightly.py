@@ -10,14 +10,13 @@ from prefect.states import Completed, Failed
 from flows.parameters import NightlyParameters
 from pipeline.domain import RunId
 from pipeline.night import Night, open_night, working_on
-from pipeline.publishing import publish
 from pipeline.runs import Run, RunSummary, shards_of, summarise
 from pipeline.settings import load_settings
 
 
 @flow(name="nightly", flow_run_name="nightly", persist_result=False)
 async def nightly(parameters: NightlyParameters | None = None) -> State[Any]:
-    """Plan the shards (or take up an earlier run's), serve one after another, publish, and say truly how it ended."""
+    """Plan the shards (or take up an earlier run's), serve one after another, and say truly how it ended."""
     wanted = parameters or NightlyParameters()
     async with open_night(load_settings()) as night:
         run = await night.take_up(RunId(wanted.resume)) if wanted.resume else await night.plan(wanted.limit)
@@ -25,7 +24,6 @@ async def nightly(parameters: NightlyParameters | None = None) -> State[Any]:
             for shard, customers in (await shards_of(night.engine, run.run_id)).items():
                 named = recommend_shard.with_options(task_run_name=f"shard {shard}: {customers} customers")
                 await named(night, run, shard)
-            await publish(night.engine, run.run_id)
         return verdict(await summarise(night.engine, run.run_id))
 
 

@@ -1,6 +1,5 @@
 """One customer, now: for a trigger or an event. The slate is published as soon as it is complete."""
 
-from contextlib import aclosing
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -9,10 +8,10 @@ from prefect.states import Completed, Failed
 
 from flows.parameters import OnDemandParameters
 from pipeline.database import open_engine
-from pipeline.domain import CustomerId, SlateState
-from pipeline.one_customer import serve_customer
+from pipeline.domain import CustomerId, RunId, SlateState
+from pipeline.one_customer import customer_run
 from pipeline.provided_database import provided_database
-from pipeline.reading import ReadSlate, read_newest_slate
+from pipeline.reading import ReadSlate, read_slate
 from pipeline.settings import Settings, load_settings
 
 
@@ -21,19 +20,19 @@ async def on_demand(parameters: OnDemandParameters) -> State[Any]:
     """Serve the customer; the rows are in the database when this ends, not in the flow's result."""
     settings, customer_id = load_settings(), CustomerId(parameters.customer_id)
     with provided_database(settings) as url:
-        await _serve(customer_id, settings)
+        run_id = await _serve(customer_id, settings)
         async with open_engine(url, connections=1) as engine:
-            slate = await read_newest_slate(engine, customer_id)
+            slate = await read_slate(engine, customer_id, run_id)
     assert slate is not None  # noqa: S101 - serving him made one
     return verdict(slate)
 
 
-async def _serve(customer_id: CustomerId, settings: Settings) -> None:
+async def _serve(customer_id: CustomerId, settings: Settings) -> RunId:
     logger = get_run_logger()
-    async with aclosing(serve_customer(customer_id, settings)) as live:
-        async for row in live:
-            recommendation = row.committed.recommendation
-            logger.info("rank %d: %s", recommendation.rank, recommendation.product_name)
+    async with customer_run(customer_id, settings) as run:
+        async for row in run.rows:
+            logger.info("rank %d: %s", row.recommendation.rank, row.recommendation.product_name)
+        return run.run_id
 
 
 def verdict(slate: ReadSlate) -> State[Any]:

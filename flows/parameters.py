@@ -1,9 +1,9 @@
 """What the flows may be told. An unknown parameter is refused, so that a misspelt one never passes in silence."""
 
-from typing import Annotated
+from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class NightlyParameters(BaseModel):
@@ -13,6 +13,12 @@ class NightlyParameters(BaseModel):
 
     limit: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Only the first so many customers.")
     resume: UUID | None = Field(default=None, description="Go on with this run instead of starting one.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.limit is not None and self.resume is not None:
+            raise ValueError("limit is for a new run: a run that is resumed has its customers already")
+        return self
 
 
 class OnDemandParameters(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from flows.temporary_server import answers, somebody_listens, temporary_server
+from flows.temporary_server import answers, refuses_or_answers, temporary_server
 from pipeline.errors import ConfigurationError
 
 LOCAL_SERVER = "http://127.0.0.1:4200/api"
@@ -51,9 +51,9 @@ def server_in_reach() -> str | None:
     configured: str | None = PREFECT_API_URL.value()
     if configured is None:
         return LOCAL_SERVER if answers(LOCAL_SERVER) else None
-    if not somebody_listens(configured):
+    if not refuses_or_answers(configured):
         raise ConfigurationError(
-            f"nobody answers at PREFECT_API_URL {configured}: start that server (`prefect server start`), or unset it"
+            f"no Prefect server answers at PREFECT_API_URL {configured}: start it (`prefect server start`), or unset it"
         )
     return configured
 

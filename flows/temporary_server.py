@@ -24,7 +24,7 @@ from pipeline.child_process import child_process, first_line, wait_for_parents_e
 from pipeline.errors import ConfigurationError
 
 START_WITHIN_S = 90.0
-_END_WITHIN_S = 10.0
+_END_WITHIN_S = 4.0
 # What Prefect itself sets for its temporary server (prefect.server.api.server, SubprocessASGIServer, 3.8.8).
 _ENVIRONMENT = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
@@ -60,13 +60,13 @@ def answers(api_url: str) -> bool:
         return False
 
 
-def somebody_listens(api_url: str) -> bool:
-    """True where anything speaks HTTP, be it to refuse us: a server that wants a key still is one."""
+def refuses_or_answers(api_url: str) -> bool:
+    """True for a healthy Prefect server, and for one that wants a key first."""
     try:
-        with urllib.request.urlopen(f"{api_url}/health", timeout=10):  # noqa: S310 - the person's own setting
-            return True
-    except HTTPError:
-        return True
+        with urllib.request.urlopen(f"{api_url}/health", timeout=10) as answer:  # noqa: S310 - the person's own setting
+            return bool(answer.read(10).strip() == b"true")
+    except HTTPError as error:
+        return error.code in {401, 403}
     except (URLError, OSError, ValueError):
         return False
 

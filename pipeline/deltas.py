@@ -15,6 +15,7 @@ from pipeline.errors import (
     AnswerCutError,
     EndpointFatalError,
     EndpointRefusedError,
+    PromptRefusedError,
     RateLimitedError,
 )
 
@@ -90,11 +91,11 @@ def _refusal_kind(status: int | None, codes: set[str]) -> type[EndpointRefusedEr
     if status in _FATAL_STATUSES or codes & _FATAL_CODES:
         return EndpointFatalError
     if codes & _ONE_PROMPT_CODES:
-        return EndpointRefusedError  # this customer's prompt is refused: another's may pass
+        return PromptRefusedError
     if status == 429 or any("rate_limit" in code for code in codes):
         return RateLimitedError
     if status is not None and status not in {408, 409, 425} and status < 500:
-        return EndpointFatalError
+        return PromptRefusedError
     return EndpointRefusedError
 
 

@@ -4,6 +4,7 @@
     ├── ConfigurationError            a setting, flag or environment variable is wrong or missing
     ├── InputError                    a file, an id or a parameter that a person gave cannot be used
     │   └── UnknownCustomerError
+    ├── UnfinishedRunError            a run broke off with the database it stands in; `resume` goes on with it
     ├── RunConflictError              another run holds the night, or the run is in the wrong state
     ├── DatabaseError                 Postgres refused a statement that should have worked
     │   ├── DatabaseUnavailableError  nobody answers at the database's address, or it went away
@@ -13,6 +14,7 @@
         ├── EndpointUnreachableError  no connection, reset, or a time-out before the first byte
         ├── EndpointRefusedError      the endpoint answered with an error status or an error event
         │   ├── RateLimitedError      429, or its equal inside the stream
+        │   ├── PromptRefusedError    this prompt is refused, and would be again; another's may pass
         │   └── EndpointFatalError    wrong key, unknown model, no quota: no retry can help
         ├── AnswerCutError            the stream broke off, stalled, or outlasted its time
         ├── AnswerLimitError          the model stopped at its length limit
@@ -38,6 +40,10 @@ class InputError(RecstreamError):
 
 class UnknownCustomerError(InputError):
     """No such customer in the database."""
+
+
+class UnfinishedRunError(RecstreamError):
+    """A run broke off together with the database it stands in; `resume` goes on with it."""
 
 
 class RunConflictError(RecstreamError):
@@ -82,6 +88,10 @@ class EndpointRefusedError(AnswerError):
 
 class RateLimitedError(EndpointRefusedError):
     """Too many requests or tokens; worth another try after a wait."""
+
+
+class PromptRefusedError(EndpointRefusedError):
+    """This prompt is refused (too long, say), and would be again; another customer's may pass."""
 
 
 class EndpointFatalError(EndpointRefusedError):

@@ -13,6 +13,7 @@ from pipeline.errors import DatabaseError, InputError, RecstreamError, RunConfli
 from pipeline.night_lock import hold_the_night
 from pipeline.provided_database import provided_database
 from pipeline.provisioning import provided_endpoint
+from pipeline.publishing import publish
 from pipeline.runs import Run, begin_run, end_dead_runs, end_run, find_run, plan_run, summarise
 from pipeline.schema import require_current
 from pipeline.services import open_shard_services, ranker_of
@@ -91,15 +92,18 @@ async def require_answer(endpoint: Endpoint) -> None:
 
 @asynccontextmanager
 async def working_on(engine: AsyncEngine, run: Run) -> AsyncIterator[None]:
-    """The run is running inside; afterwards the ledger says truly how it ended."""
+    """The run is running inside; afterwards its complete slates are published, and the ledger says how it ended."""
     await begin_run(engine, run.run_id)
     try:
         yield
     except BaseException as error:
         # Where the database itself is gone, the first error is the one to tell; the next night marks the run.
         with suppress(DatabaseError):
+            if isinstance(error, RecstreamError):
+                await publish(engine, run.run_id)
             await end_run(engine, run.run_id, *_broken_off(error))
         raise
+    await publish(engine, run.run_id)
     left = (await summarise(engine, run.run_id)).left
     if left:
         reason = f"{left:,} customers have no complete slate; `recstream resume` takes only them"

@@ -1,8 +1,8 @@
 """One customer, now: a run of its own, whose rows are yielded as they commit and whose slate is published at once."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from pipeline.database import open_engine
@@ -11,7 +11,6 @@ from pipeline.night import ENGINE_CONNECTIONS, require_answer, working_on
 from pipeline.profiles import read_profiles
 from pipeline.provided_database import provided_database
 from pipeline.provisioning import provided_endpoint
-from pipeline.publishing import publish
 from pipeline.recommending import recommend
 from pipeline.runs import Run, plan_run
 from pipeline.schema import require_current
@@ -20,15 +19,16 @@ from pipeline.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class LiveRow:
-    """A durable recommendation of a run."""
+class CustomerRun:
+    """A run over one customer. Read `rows` to its end: reading it is what makes the slate."""
 
     run_id: RunId
-    committed: CommittedRecommendation
+    rows: AsyncGenerator[CommittedRecommendation]
 
 
-async def serve_customer(customer_id: CustomerId, settings: Settings) -> AsyncGenerator[LiveRow]:
-    """Yield the customer's recommendations as they commit; publish the slate if it becomes complete.
+@asynccontextmanager
+async def customer_run(customer_id: CustomerId, settings: Settings) -> AsyncIterator[CustomerRun]:
+    """A new run for this customer; leaving it publishes the slate if it is complete, and writes down how it ended.
 
     Raises:
         UnknownCustomerError: nobody has this id.
@@ -47,14 +47,12 @@ async def serve_customer(customer_id: CustomerId, settings: Settings) -> AsyncGe
                     shard_size=1,
                     only=[customer_id],
                 )
-                async with working_on(engine, run):
-                    async with (
-                        open_shard_services(settings, url, endpoint, run) as services,
-                        aclosing(_rows(customer_id, run, services)) as rows,
-                    ):
-                        async for row in rows:
-                            yield LiveRow(run.run_id, row)
-                    await publish(engine, run.run_id)
+                async with (
+                    working_on(engine, run),
+                    open_shard_services(settings, url, endpoint, run) as services,
+                    aclosing(_rows(customer_id, run, services)) as rows,
+                ):
+                    yield CustomerRun(run.run_id, rows)
 
 
 async def _rows(customer_id: CustomerId, run: Run, services: ShardServices) -> AsyncGenerator[CommittedRecommendation]:

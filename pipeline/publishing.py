@@ -1,15 +1,21 @@
 """Makes a run's slates the ones that readers see: a pointer for each customer, switched in one transaction."""
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.domain import RunId, SlateState
-from pipeline.tables import published, slates
+from pipeline.tables import published, runs, slates
 
 
 async def publish(engine: AsyncEngine, run_id: RunId) -> int:
-    """Publish the run's complete slates; returns how many. Customers without one keep the slate they had."""
+    """Publish the run's complete slates; returns how many pointers moved.
+
+    A customer without a complete one keeps the slate he had, and so does one whose published slate is of a newer run: a
+    night does not undo what was made for a customer meanwhile, nor does resuming an old run.
+    """
+    begun = select(runs.c.created_at).where(runs.c.run_id == run_id).scalar_subquery()
+    newer = exists().where(runs.c.run_id == published.c.run_id, runs.c.created_at > begun)
     complete = select(slates.c.customer_id, slates.c.run_id).where(
         slates.c.run_id == run_id, slates.c.state == SlateState.COMPLETE
     )
@@ -17,7 +23,7 @@ async def publish(engine: AsyncEngine, run_id: RunId) -> int:
     switch = switch.on_conflict_do_update(
         index_elements=[published.c.customer_id],
         set_={"run_id": switch.excluded.run_id, "published_at": func.now()},
-        where=published.c.run_id != switch.excluded.run_id,
+        where=and_(published.c.run_id != switch.excluded.run_id, ~newer),
     )
     async with engine.begin() as connection:
         return (await connection.execute(switch.execution_options(preserve_rowcount=True))).rowcount

@@ -67,10 +67,12 @@ async def read_current_slate(engine: AsyncEngine, customer_id: CustomerId) -> Re
     return ReadSlate(customer_id, found[0].run_id, found[0].provenance, rows, published_at=found[0].published_at)
 
 
-async def read_newest_slate(engine: AsyncEngine, customer_id: CustomerId) -> ReadSlate | None:
-    """The slate of the newest run that has this customer, with the rows that are committed by now."""
+async def read_slate(engine: AsyncEngine, customer_id: CustomerId, run_id: RunId | None = None) -> ReadSlate | None:
+    """The slate of this run, or of the newest one that has this customer, with the rows that are committed by now."""
     async with engine.connect() as connection:
-        found = (await connection.execute(statement("newest_slate"), {"customer_id": customer_id})).one_or_none()
+        found = (
+            await connection.execute(statement("newest_slate"), {"customer_id": customer_id, "run_id": run_id})
+        ).one_or_none()
     if found is None:
         return None
     return ReadSlate(

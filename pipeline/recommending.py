@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from openai import AsyncOpenAI
 
@@ -25,6 +25,7 @@ from pipeline.errors import (
     EndpointFatalError,
     EndpointRefusedError,
     EndpointUnreachableError,
+    PromptRefusedError,
     RateLimitedError,
 )
 from pipeline.group_commit import GroupCommit
@@ -35,6 +36,7 @@ from pipeline.streaming import Endpoint, stream
 from pipeline.validation import Judge, remaining, validate
 from pipeline.writing import write
 
+MOST_REFUSALS_IN_A_ROW = 20
 _LONGEST_PAUSE_S = 30.0
 
 _ENDINGS: tuple[tuple[type[AnswerError], Ending], ...] = (
@@ -49,6 +51,25 @@ _ENDINGS: tuple[tuple[type[AnswerError], Ending], ...] = (
 )
 
 
+class RefusalStreak:
+    """Tells one customer's refused prompt from a request that the endpoint refuses for everybody."""
+
+    def __init__(self) -> None:
+        self._refused = 0
+
+    def note(self, problem: AnswerError | None) -> None:
+        """Take note of how a slate ended.
+
+        Raises:
+            EndpointFatalError: so many prompts were refused one after another that all of them would be.
+        """
+        self._refused = self._refused + 1 if isinstance(problem, PromptRefusedError) else 0
+        if self._refused >= MOST_REFUSALS_IN_A_ROW:
+            raise EndpointFatalError(
+                f"{problem}; so were {self._refused} customers in a row: mend it, then `recstream resume`"
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class SlateServices:
     """What the slates of one run share."""
@@ -59,6 +80,7 @@ class SlateServices:
     ledger: SlateLedger
     slate_size: int
     attempts: int
+    refusals: RefusalStreak = field(default_factory=RefusalStreak)
 
 
 async def recommend(
@@ -84,7 +106,10 @@ async def recommend(
             async for row in rows:
                 yield row
         problem = attempt.problem
+        if isinstance(problem, PromptRefusedError):
+            break
     await _close(slate, problem, services.ledger)
+    services.refusals.note(problem)
 
 
 class _Attempt:

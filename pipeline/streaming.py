@@ -77,14 +77,26 @@ async def check_endpoint(client: AsyncOpenAI, endpoint: Endpoint) -> None:
 
     Raises:
         EndpointUnreachableError: nobody listens there.
-        EndpointFatalError: the key is refused. An endpoint without a list of models passes.
+        EndpointFatalError: the key is refused, or a web page answers. An endpoint without a list of models passes.
     """
-    with _translated(endpoint):
-        try:
-            await client.models.list(timeout=endpoint.connect_timeout_s)
-        except openai.APIStatusError as error:
-            if error.status_code in {401, 403}:
-                raise
+    try:
+        with _translated(endpoint):
+            await _ask_for_models(client, endpoint)
+    except AnswerCutError as error:
+        raise EndpointUnreachableError(f"{error}; is OPENAI_BASE_URL right?") from error
+
+
+async def _ask_for_models(client: AsyncOpenAI, endpoint: Endpoint) -> None:
+    """Look at the head of the answer only: its body may be anything, and of any size."""
+    try:
+        async with (
+            asyncio.timeout(endpoint.connect_timeout_s),
+            client.models.with_streaming_response.list(timeout=endpoint.connect_timeout_s) as response,
+        ):
+            _refuse_web_page(endpoint, response.headers.get("content-type", "").lower())
+    except openai.APIStatusError as error:
+        if error.status_code in {401, 403}:
+            raise
 
 
 async def stream(client: AsyncOpenAI, endpoint: Endpoint, prompt: Prompt, record: AnswerRecord) -> AsyncGenerator[str]:
@@ -162,6 +174,8 @@ async def _chunks(response: RawAnswer, record: AnswerRecord, begin: float, deadl
         while True:
             async with asyncio.timeout_at(deadline):
                 chunk = await anext(incoming, None)
+            if asyncio.get_running_loop().time() > deadline:
+                raise TimeoutError  # what is buffered already never waits, so the line above lets it pass
             if chunk is None:
                 return
             if record.first_byte_s is None:
@@ -171,11 +185,15 @@ async def _chunks(response: RawAnswer, record: AnswerRecord, begin: float, deadl
 
 def _reader(endpoint: Endpoint, content_type: str) -> Callable[[AsyncGenerator[bytes]], AsyncGenerator[Delta]]:
     kind = content_type.lower()
-    if "html" in kind:
+    _refuse_web_page(endpoint, kind)
+    return _read_whole if "json" in kind else _read_events
+
+
+def _refuse_web_page(endpoint: Endpoint, content_type: str) -> None:
+    if "html" in content_type:
         raise EndpointFatalError(
             f"{endpoint.base_url} answered with a web page: is OPENAI_BASE_URL right (it often ends in /v1)?"
         )
-    return _read_whole if "json" in kind else _read_events
 
 
 async def _read_events(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[Delta]:

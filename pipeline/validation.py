@@ -8,9 +8,10 @@ from typing import Annotated
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pipeline.domain import Outcome, Product, ProductId, Rank, Recommendation, Rejection, RejectionReason
-from pipeline.errors import AnswerShortError
+from pipeline.errors import AnswerCutError, AnswerShortError
 
 MAX_RAW_CHARACTERS = 2_000
+MAX_REJECTIONS = 500
 
 
 def _without_booleans(value: object) -> object:
@@ -104,10 +105,19 @@ class Judge:
 
 
 async def validate(objects: AsyncGenerator[str], judge: Judge) -> AsyncGenerator[Outcome]:
-    """Yield an outcome for each object, in order."""
+    """Yield an outcome for each object, in order.
+
+    Raises:
+        AnswerCutError: the answer is mostly rejections; it would go on for ever.
+    """
+    rejections = 0
     async with aclosing(objects):
         async for raw in objects:
-            yield judge.judge(raw)
+            outcome = judge.judge(raw)
+            yield outcome
+            rejections += isinstance(outcome, Rejection)
+            if rejections > MAX_REJECTIONS:
+                raise AnswerCutError(f"more than {MAX_REJECTIONS} objects of the answer were refused: it was cut off")
 
 
 def remaining(candidates: Sequence[Product], taken: Collection[ProductId]) -> list[Product]:

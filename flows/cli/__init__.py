@@ -20,4 +20,6 @@ def main() -> None:
 
 def _as_interrupt(_signal: int, _frame: object) -> None:
     """SIGTERM ends everything the way Ctrl-C does: nothing is left running."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started with `&` by a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.raise_signal(signal.SIGINT)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from contextlib import aclosing
 from typing import Annotated
 
 import typer
@@ -11,10 +10,10 @@ from flows.cli.exits import UNFINISHED
 from flows.cli.options import AsJson, BaseUrl, DatabaseUrl, Model, settings_from
 from flows.cli.output import OFFLINE_REMARK, console, notes, print_json, row_line, slate_document, slate_table
 from pipeline.database import open_engine
-from pipeline.domain import CustomerId, SlateState
+from pipeline.domain import CommittedRecommendation, CustomerId, RunId, SlateState
 from pipeline.errors import UnknownCustomerError
 from pipeline.provided_database import provided_database
-from pipeline.reading import ReadSlate, SlateRow, read_current_slate, read_newest_slate
+from pipeline.reading import ReadSlate, SlateRow, read_current_slate, read_slate
 from pipeline.schema import require_current
 from pipeline.settings import Settings
 
@@ -36,8 +35,8 @@ def recommend(
     """
     settings = settings_from(database_url=database_url, openai_base_url=base_url, model=model)
     with provided_database(settings) as url:
-        asyncio.run(_recommend(CustomerId(customer), settings, quiet=as_json))
-        slate = asyncio.run(_newest(url, CustomerId(customer)))
+        run_id = asyncio.run(_recommend(CustomerId(customer), settings, quiet=as_json))
+        slate = asyncio.run(_slate(url, CustomerId(customer), run_id))
     if as_json:
         print_json(slate_document(slate))
     elif slate.state is SlateState.COMPLETE:
@@ -65,7 +64,7 @@ def show(
     settings = settings_from(database_url=database_url)
     with provided_database(settings) as url:
         require_current(url)
-        slate = asyncio.run(read_slate(url, CustomerId(customer), live=live))
+        slate = asyncio.run(_published_or_live(url, CustomerId(customer), live=live))
     if as_json:
         print_json(slate_document(slate))
         return 0
@@ -74,40 +73,39 @@ def show(
     return 0
 
 
-async def _recommend(customer_id: CustomerId, settings: Settings, *, quiet: bool) -> None:
-    from pipeline.one_customer import serve_customer  # noqa: PLC0415 - imports the HTTP client, which `show` does without
+async def _recommend(customer_id: CustomerId, settings: Settings, *, quiet: bool) -> RunId:
+    from pipeline.one_customer import customer_run  # noqa: PLC0415 - imports the HTTP client, which `show` does without
 
     begin = time.monotonic()
-    async with aclosing(serve_customer(customer_id, settings)) as rows:
-        async for live in rows:
-            placed = live.committed.recommendation
-            row = SlateRow(
-                placed.rank,
-                placed.product_id,
-                placed.product_name,
-                placed.relevance_score,
-                live.committed.committed_at,
-            )
+    async with customer_run(customer_id, settings) as run:
+        async for row in run.rows:
             if not quiet:
-                console().print(row_line(row, time.monotonic() - begin), markup=False)
+                console().print(row_line(_shown(row), time.monotonic() - begin), markup=False)
+        return run.run_id
 
 
-async def _newest(url: str, customer_id: CustomerId) -> ReadSlate:
+def _shown(row: CommittedRecommendation) -> SlateRow:
+    placed = row.recommendation
+    return SlateRow(placed.rank, placed.product_id, placed.product_name, placed.relevance_score, row.committed_at)
+
+
+async def _slate(url: str, customer_id: CustomerId, run_id: RunId | None = None) -> ReadSlate:
+    """The customer's slate of this run, or of the newest one."""
     async with open_engine(url, connections=1) as engine:
-        slate = await read_newest_slate(engine, customer_id)
+        slate = await read_slate(engine, customer_id, run_id)
     if slate is None:
         raise UnknownCustomerError(f"customer {customer_id!r} has no slate in any run: `recstream recommend` makes one")
     return slate
 
 
-async def read_slate(url: str, customer_id: CustomerId, *, live: bool) -> ReadSlate:
+async def _published_or_live(url: str, customer_id: CustomerId, *, live: bool) -> ReadSlate:
     """The published slate, or with `live` that of the newest run.
 
     Raises:
         UnknownCustomerError: nobody has this id, or he has no such slate.
     """
     if live:
-        return await _newest(url, customer_id)
+        return await _slate(url, customer_id)
     async with open_engine(url, connections=1) as engine:
         slate = await read_current_slate(engine, customer_id)
     if slate is None:

@@ -13,7 +13,13 @@ from typing import ParamSpec
 
 import typer
 
-from pipeline.errors import AnswerError, EndpointFatalError, EndpointUnreachableError, RecstreamError
+from pipeline.errors import (
+    AnswerError,
+    EndpointFatalError,
+    EndpointUnreachableError,
+    RecstreamError,
+    UnfinishedRunError,
+)
 
 UNFINISHED = 1
 WRONG_USE = 2
@@ -46,10 +52,9 @@ def guarded(command: Callable[P, int | None]) -> Callable[P, None]:
 
 def _explain(error: RecstreamError) -> int:
     print(f"recstream: {error}", file=sys.stderr)
-    unfinished = isinstance(error, AnswerError) and not isinstance(
-        error, (EndpointFatalError, EndpointUnreachableError)
-    )
-    return UNFINISHED if unfinished else WRONG_USE
+    if isinstance(error, (EndpointFatalError, EndpointUnreachableError)):
+        return WRONG_USE
+    return UNFINISHED if isinstance(error, (AnswerError, UnfinishedRunError)) else WRONG_USE
 
 
 def _reader_gone() -> int:

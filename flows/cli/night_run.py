@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from flows.parameters import NightlyParameters
 from flows.prefect_server import prefect_server, set_prefect_environment
 from pipeline.database import open_engine, server_time
 from pipeline.domain import CustomerId, RunId
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, DatabaseUnavailableError, UnfinishedRunError
 from pipeline.reading import find_run_begun_since
 from pipeline.runs import RunSummary, summarise
 from pipeline.settings import Settings
@@ -64,11 +65,11 @@ async def _watch_to_the_end(
 ) -> RunSummary:
     async with open_engine(url, connections=1) as engine:
         with progress:
-            await _watch(engine, flow_run, find, progress)
+            run_id = await _watch(engine, flow_run, find, progress)
         outcome = await flow_run.result().aresult(raise_on_failure=False)
         if isinstance(outcome, RunSummary):
             return outcome
-        return await _what_became_of(engine, await find(engine), outcome)
+        return await _what_became_of(engine, run_id, outcome)
 
 
 async def _begun_run(parameters: NightlyParameters, begin: datetime, engine: AsyncEngine) -> RunId | None:
@@ -80,20 +81,25 @@ async def _watch(
     flow_run: "Future[State[Any]]",
     find: FindRun,
     progress: NightProgress,
-) -> None:
+) -> RunId | None:
+    """Look until the flow has ended, and once more; returns the run, if it came to one."""
     run_id: RunId | None = None
-    while not flow_run.done():
+    ended = False
+    while not ended:
         await asyncio.sleep(POLL_S)
-        run_id = run_id or await find(engine)
-        if run_id is not None:
-            await progress.look(engine, run_id)
-    run_id = run_id or await find(engine)
-    if run_id is not None:
-        await progress.look(engine, run_id, last=True)
+        ended = flow_run.done()
+        # Whether a database that went away ends the night is for the flow to say, not for who watches it.
+        with suppress(DatabaseUnavailableError):
+            run_id = run_id or await find(engine)
+            if run_id is not None:
+                await progress.look(engine, run_id, last=ended)
+    return run_id
 
 
 async def _what_became_of(engine: AsyncEngine, run_id: RunId | None, outcome: object) -> RunSummary:
     """A run that broke off has its reason in the ledger; an error before its first row is raised here."""
+    if run_id is not None and isinstance(outcome, DatabaseUnavailableError):
+        raise UnfinishedRunError(f"{outcome}; then `recstream resume` goes on with run {run_id}") from outcome
     summary = None if run_id is None else await summarise(engine, run_id)
     if summary is not None and summary.rows and summary.reason == str(outcome):
         return summary

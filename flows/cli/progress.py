@@ -10,10 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from flows.cli.output import row_line
 from pipeline.domain import CustomerId, RunId, SlateState
-from pipeline.reading import RunProgress, read_newest_slate, read_progress, read_rows
+from pipeline.reading import RunProgress, read_progress, read_rows, read_slate
 
 PLAIN_LINE_EVERY_S = 5.0
 LOOK_EVERY_S = 0.5
+LOOK_SHARE = 50
 
 
 class NightProgress:
@@ -30,7 +31,7 @@ class NightProgress:
             console=console,
         )
         self._task: TaskID | None = None
-        self._looked_at = 0.0
+        self._look_next = 0.0
         self._told_at = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -47,9 +48,10 @@ class NightProgress:
         if self._spotlight is not None and not self._spotlight.finished:
             await self._spotlight.look(engine, run_id)
         now = time.monotonic()
-        if last or now - self._looked_at >= LOOK_EVERY_S:
-            self._looked_at = now
+        if last or now >= self._look_next:
             self._show(await read_progress(engine, run_id))
+            # In a large run the counts take long: looking must stay a small part of what the database does.
+            self._look_next = time.monotonic() + max(LOOK_EVERY_S, LOOK_SHARE * (time.monotonic() - now))
 
     def _show(self, progress: RunProgress) -> None:
         done = progress.complete + progress.not_complete
@@ -77,8 +79,8 @@ class _Spotlight:
         self.finished = False
 
     async def look(self, engine: AsyncEngine, run_id: RunId) -> None:
-        slate = await read_newest_slate(engine, self._customer_id)
-        if slate is None or slate.run_id != run_id:
+        slate = await read_slate(engine, self._customer_id, run_id)
+        if slate is None:
             return
         for row in await read_rows(engine, run_id, self._customer_id, after=self._last_rank):
             if self._last_rank == 0:

@@ -131,14 +131,15 @@ def test_a_database_that_is_down(recstream: CommandLine, command: list[str]) -> 
 def test_a_database_without_tables(recstream: CommandLine, empty_database_url: str) -> None:
     told = recstream("run", "--quiet", DATABASE_URL=empty_database_url)
     assert told.status == 2
-    assert told.complaint == "recstream: the database has no recstream tables: run `recstream init`"
+    assert told.complaint.startswith("recstream: the database at postgresql://")
+    assert told.complaint.endswith(" has no recstream tables: run `recstream init`")
 
 
 def test_a_prefect_server_that_is_down(recstream: CommandLine) -> None:
     told = recstream("run", "--quiet", PREFECT_API_URL=f"http://{NOBODY}/api")
     assert told.status == 2
     assert told.complaint.startswith(
-        f"recstream: nobody answers at PREFECT_API_URL http://{NOBODY}/api: start that server"
+        f"recstream: no Prefect server answers at PREFECT_API_URL http://{NOBODY}/api: start it"
     )
 
 

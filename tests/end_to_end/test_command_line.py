@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -130,6 +131,26 @@ def test_an_interrupted_recommend_leaves_its_rows_to_be_seen_live(
     with open_connection(database_url) as connection:
         ledger = connection.execute("SELECT state, (SELECT count(*) FROM recommendations) FROM runs").fetchall()
     assert ledger == [("cancelled", 2)]
+
+
+@pytest.mark.usefixtures("_small_shop")
+def test_sigterm_ends_a_command_that_a_script_put_into_the_background(
+    recstream: CommandLine, ranker: MisbehavingRanker, database_url: str
+) -> None:
+    ranker.misbehave(Fault.HELD, hold_after_objects=1)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a shell does for `command &` in a script
+    try:
+        with recstream.started("recommend", "ann") as recommend:
+            with open_connection(database_url, autocommit=True) as connection:
+                for _ in attempts(PATIENCE_S):
+                    if connection.execute("SELECT FROM recommendations").fetchall():
+                        break
+            recommend.process.terminate()
+            told = recommend.end()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert told.status == 130
+    assert told.stderr == "recstream: interrupted; what was committed stays\n"
 
 
 @pytest.mark.usefixtures("_small_shop")

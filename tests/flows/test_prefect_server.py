@@ -23,7 +23,7 @@ def test_the_server_that_is_configured_is_used_and_named(prefect_api_url: str) -
 def test_a_configured_server_that_does_not_answer_is_an_error_and_no_other_is_started() -> None:
     with (
         temporary_settings({PREFECT_API_URL: NOBODY}),
-        pytest.raises(ConfigurationError, match="nobody answers at PREFECT_API_URL http://127"),
+        pytest.raises(ConfigurationError, match="no Prefect server answers at PREFECT_API_URL http://127"),
     ):
         server_in_reach()
 

@@ -71,7 +71,7 @@ async def test_who_has_no_complete_slate_keeps_the_former_one(engine: AsyncEngin
     assert {run_id for run_id, _ in await what_readers_see(engine, "b")} == {former.run_id}
 
 
-async def test_publishing_again_moves_nothing_and_publishing_an_older_run_rolls_back(
+async def test_publishing_again_moves_nothing_and_neither_does_publishing_an_older_run(
     engine: AsyncEngine, database_url: str
 ) -> None:
     former = await add_slates(engine, database_url, a="complete")
@@ -82,8 +82,8 @@ async def test_publishing_again_moves_nothing_and_publishing_an_older_run_rolls_
 
     assert await publish(engine, newer.run_id) == 0
     assert await read(engine, "SELECT published_at FROM published") == before
-    assert await publish(engine, former.run_id) == 1
-    assert {run_id for run_id, _ in await what_readers_see(engine, "a")} == {former.run_id}
+    assert await publish(engine, former.run_id) == 0
+    assert {run_id for run_id, _ in await what_readers_see(engine, "a")} == {newer.run_id}
 
 
 @pytest.mark.parametrize(

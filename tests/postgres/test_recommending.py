@@ -12,7 +12,7 @@ from pipeline.domain import CommittedRecommendation, CustomerId, Product, Profil
 from pipeline.errors import EndpointFatalError
 from pipeline.group_commit import GroupCommit, open_group_commit
 from pipeline.profiles import unfinished_customers
-from pipeline.recommending import SlateServices, recommend
+from pipeline.recommending import MOST_REFUSALS_IN_A_ROW, SlateServices, recommend
 from pipeline.runs import Run, summarise
 from pipeline.services import open_shard_services
 from pipeline.settings import load_settings
@@ -373,6 +373,29 @@ async def test_a_customer_who_fails_does_not_stop_the_others(engine: AsyncEngine
         ("b", "failed"),
         ("c", "complete"),
     ]
+
+
+async def test_a_prompt_that_is_refused_is_not_asked_again_and_stops_nobody(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    async with (
+        shop_of(engine, "a", "b", "c") as run,
+        scripted_endpoint(whole(1, 2, 3), refused(413, "too long"), whole(1, 2, 3)) as scripted,
+    ):
+        assert await serve_all(scripted, database_url, run) == ShardReport(0, customers=3, rows=6)
+        assert len(scripted.bodies) == 3
+
+    assert await read(engine, "SELECT customer_id, reason FROM slates WHERE state <> 'complete'") == [
+        ("b", "the endpoint answered 413: too long")
+    ]
+
+
+async def test_an_endpoint_that_refuses_every_prompt_ends_the_shard(engine: AsyncEngine, database_url: str) -> None:
+    customer_ids = [f"customer {number:02}" for number in range(MOST_REFUSALS_IN_A_ROW + 5)]
+    async with shop_of(engine, *customer_ids) as run, scripted_endpoint(refused(400, "no such option")) as scripted:
+        with pytest.raises(EndpointFatalError, match="no such option"):
+            await serve_all(scripted, database_url, run)
+        assert len(scripted.bodies) == MOST_REFUSALS_IN_A_ROW
 
 
 async def test_resuming_serves_only_who_is_left(engine: AsyncEngine, database_url: str) -> None:

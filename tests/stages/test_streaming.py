@@ -17,6 +17,7 @@ from pipeline.errors import (
     EndpointFatalError,
     EndpointRefusedError,
     EndpointUnreachableError,
+    PromptRefusedError,
     RateLimitedError,
 )
 from pipeline.prompts import Prompt
@@ -216,7 +217,7 @@ async def test_a_spent_quota_is_fatal_although_its_status_is_429() -> None:
 
 async def test_a_prompt_that_is_too_long_stops_no_other_customer() -> None:
     error = await error_of(refusing(400, {"error": {"message": "too long", "code": "context_length_exceeded"}}))
-    assert type(error) is EndpointRefusedError
+    assert type(error) is PromptRefusedError
 
 
 async def test_a_failing_endpoint_may_be_tried_again_and_its_status_is_in_the_ledger() -> None:
@@ -415,6 +416,24 @@ async def test_an_endpoint_without_a_list_of_models_passes_the_check() -> None:
         async with open_client(endpoint, concurrency=1) as client:
             await check_endpoint(client, endpoint)
     assert len(scripted.keys) == 1
+
+
+async def test_a_web_page_in_place_of_the_models_is_told_from_an_endpoint() -> None:
+    page = Answer([b"<!doctype html>"], headers={"content-type": "text/html; charset=utf-8"})
+    async with scripted_endpoint(page) as scripted:
+        endpoint = scripted.endpoint()
+        async with open_client(endpoint, concurrency=1) as client:
+            with pytest.raises(EndpointFatalError, match="web page"):
+                await check_endpoint(client, endpoint)
+
+
+async def test_the_body_of_the_models_is_not_waited_for() -> None:
+    endless = Answer([b"not JSON at all", asyncio.Event()], headers={"content-type": "application/json"})
+    async with scripted_endpoint(endless) as scripted:
+        endpoint = scripted.endpoint()
+        async with open_client(endpoint, concurrency=1) as client:
+            await check_endpoint(client, endpoint)
+        assert await happens(scripted.client_gone)
 
 
 def test_a_key_is_not_in_the_text_of_an_endpoint() -> None:

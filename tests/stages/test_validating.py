@@ -11,7 +11,7 @@ from pipeline.errors import AnswerCutError, AnswerShortError
 from pipeline.parsing import parse
 from pipeline.prompts import compose
 from pipeline.streaming import open_client, stream
-from pipeline.validation import Judge, validate
+from pipeline.validation import MAX_REJECTIONS, Judge, validate
 from tests.fixtures.scripted_endpoint import (
     Answer,
     Drop,
@@ -104,6 +104,18 @@ async def test_an_answer_with_too_few_is_short() -> None:
         assert [outcome async for outcome in outcomes] == []
     with pytest.raises(AnswerShortError, match="0 of the 5"):
         judge.require_enough()
+
+
+async def test_an_answer_of_nothing_but_bad_objects_is_cut_off() -> None:
+    async def bad_objects() -> AsyncGenerator[str]:
+        while True:
+            yield '{"i":99,"s":1}'
+
+    outcomes: list[Outcome] = []
+    with pytest.raises(AnswerCutError, match="were refused"):
+        async for outcome in validate(bad_objects(), Judge([], asked=1)):
+            outcomes.append(outcome)  # noqa: PERF401 - what came before the error is looked at
+    assert len(outcomes) == MAX_REJECTIONS + 1
 
 
 async def test_leaving_the_loop_closes_the_connection() -> None:

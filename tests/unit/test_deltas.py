@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from pipeline.deltas import Delta, read_delta, refusal_of
 from pipeline.domain import Usage
-from pipeline.errors import AnswerCutError, AnswerError, EndpointFatalError, EndpointRefusedError, RateLimitedError
+from pipeline.errors import (
+    AnswerCutError,
+    AnswerError,
+    EndpointFatalError,
+    EndpointRefusedError,
+    PromptRefusedError,
+    RateLimitedError,
+)
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine too
 
@@ -114,16 +121,17 @@ def test_an_empty_error_is_none(error: object) -> None:
         ({"code": True}, None, EndpointRefusedError),
         ({"code": "insufficient_quota"}, 429, EndpointFatalError),
         ({}, 429, RateLimitedError),
-        ({}, 400, EndpointFatalError),
-        ({"code": "context_length_exceeded"}, 400, EndpointRefusedError),
-        ({"code": "content_filter"}, 400, EndpointRefusedError),
+        ({}, 400, PromptRefusedError),
+        ({"code": "context_length_exceeded"}, 400, PromptRefusedError),
+        ({"code": "content_filter"}, 400, PromptRefusedError),
         ({}, 401, EndpointFatalError),
         ({}, 402, EndpointFatalError),
         ({}, 403, EndpointFatalError),
         ({}, 404, EndpointFatalError),
         ({}, 408, EndpointRefusedError),
         ({}, 409, EndpointRefusedError),
-        ({}, 422, EndpointFatalError),
+        ({}, 413, PromptRefusedError),
+        ({}, 422, PromptRefusedError),
         ({}, 500, EndpointRefusedError),
         ({}, 503, EndpointRefusedError),
     ],
