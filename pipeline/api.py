@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.domain import AnswerRecord, Product, ProductId, Profile, Recommendation
 from pipeline.errors import InputError
+from pipeline.handover import handed_over
 from pipeline.parsing import parse
 from pipeline.prompts import compose
 from pipeline.provisioning import endpoint_for_this_process
@@ -100,7 +101,10 @@ async def astream_recommendations(
     base_url: str | None = None,
     api_key: str | None = None,
 ) -> AsyncGenerator[ProductRecommendation]:
-    """As `stream_recommendations`, for an event loop. Close it (`contextlib.aclosing`) if you leave the loop early."""
+    """As `stream_recommendations`, for an event loop.
+
+    Leaving the loop early closes the connection at the event loop's next turn; `contextlib.aclosing` waits for that.
+    """
     settings = load_settings(model=model, temperature=temperature, openai_base_url=base_url, openai_api_key=api_key)
     profile, candidates = _profile_text(profile_data), _candidates(products)
     question = _Question(
@@ -109,8 +113,8 @@ async def astream_recommendations(
         asked=_asked(limit, len(candidates)),
         endpoint=await asyncio.to_thread(endpoint_for_this_process, settings),  # it may have to start a process
     )
-    async with aclosing(_answer(question)) as recommendations:
-        async for recommendation in recommendations:
+    async with handed_over(_answer(question)) as following:
+        while (recommendation := await following()) is not None:
             yield ProductRecommendation(
                 product_id=recommendation.product_id,
                 product_name=recommendation.product_name,

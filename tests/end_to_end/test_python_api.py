@@ -452,3 +452,21 @@ for recommendation in stream_recommendations("x", [{"id": 1, "name": "Oak chair"
     assert child.returncode == -signal.SIGINT
     assert told.decode().splitlines()[-1] == "KeyboardInterrupt"
     assert "RuntimeError" not in told.decode()
+
+
+def test_a_loop_that_is_left_at_the_end_of_a_program_leaves_no_word_behind(tmp_path: Path) -> None:
+    program = """
+import asyncio
+from pipeline import astream_recommendations
+
+async def main():
+    products = [{"id": number, "name": f"Oak chair {number}"} for number in range(1, 9)]
+    async for recommendation in astream_recommendations("likes chairs", products):
+        print(recommendation.product_id)
+        break
+
+asyncio.run(main())
+"""
+    done = run_program(program, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    assert done.stderr.splitlines() == [line for line in done.stderr.splitlines() if line.startswith("recstream: ")]
