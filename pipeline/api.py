@@ -77,16 +77,8 @@ def stream_recommendations(
         ConfigurationError: a setting is wrong or missing.
         AnswerError: the answer did not end well; raised after the last recommendation that was whole.
     """
-    recommendations = astream_recommendations(
-        profile_data,
-        products,
-        limit=limit,
-        model=model,
-        temperature=temperature,
-        base_url=base_url,
-        api_key=api_key,
-    )
-    with _reading(recommendations) as following:
+    flags = _flags(model, temperature, base_url, api_key)
+    with _reading(_recommendations(profile_data, products, limit, flags)) as following:
         while (recommendation := following()) is not None:
             yield recommendation
 
@@ -105,7 +97,25 @@ async def astream_recommendations(
 
     Leaving the loop early closes the connection at the event loop's next turn; `contextlib.aclosing` waits for that.
     """
-    settings = load_settings(model=model, temperature=temperature, openai_base_url=base_url, openai_api_key=api_key)
+    flags = _flags(model, temperature, base_url, api_key)
+    async with handed_over(_recommendations(profile_data, products, limit, flags)) as following:
+        while (recommendation := await following()) is not None:
+            yield recommendation
+
+
+def _flags(
+    model: str | None, temperature: float | None, base_url: str | None, api_key: str | None
+) -> dict[str, str | float | None]:
+    return {"model": model, "temperature": temperature, "openai_base_url": base_url, "openai_api_key": api_key}
+
+
+async def _recommendations(
+    profile_data: str | Profile,
+    products: Iterable[Mapping[str, Any] | object],
+    limit: int | None,
+    flags: Mapping[str, str | float | None],
+) -> AsyncGenerator[ProductRecommendation]:
+    settings = load_settings(**flags)
     profile, candidates = _profile_text(profile_data), _candidates(products)
     question = _Question(
         profile=profile,
@@ -113,8 +123,8 @@ async def astream_recommendations(
         asked=_asked(limit, len(candidates)),
         endpoint=await asyncio.to_thread(endpoint_for_this_process, settings),  # it may have to start a process
     )
-    async with handed_over(_answer(question)) as following:
-        while (recommendation := await following()) is not None:
+    async with aclosing(_answer(question)) as recommendations:
+        async for recommendation in recommendations:
             yield ProductRecommendation(
                 product_id=recommendation.product_id,
                 product_name=recommendation.product_name,

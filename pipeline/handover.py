@@ -1,8 +1,8 @@
 """Lets a task of its own read an async generator, and hands over what it yields.
 
-A generator that is left without being closed is closed by the event loop, in no order: where generators are nested, that
-fails with "asynchronous generator is already running". A task owns the nested ones here, and ends them in order whenever it
-is cancelled, be it by the loop's own end.
+A generator that is left without being closed is closed by the event loop, in no order: where generators are nested,
+that fails with "asynchronous generator is already running". A task owns the nested ones here, and ends them in order
+whenever it is cancelled, be it by the loop's own end.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def handed_over(source: AsyncGenerator[T]) -> AsyncIterator[Callable[[], Awaitable[T | None]]]:
-    """Each call gives what `source` yields next, None at its end, and raises what it raises. It is closed with the block.
+    """Each call gives what `source` yields next, None at its end, and raises what it raises.
 
-    The task is at most one item ahead of its reader.
+    The task is at most one item ahead of its reader, and ends with the block.
     """
     handed: asyncio.Queue[T] = asyncio.Queue(1)
 

@@ -1,5 +1,6 @@
 """What every test may ask for: a real Postgres, and in it a fresh database that is migrated already."""
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
@@ -14,6 +15,12 @@ from pipeline.schema import migrate
 
 _TEMPLATE = "recstream_template"
 _numbers = count(1)
+
+
+def pytest_configure() -> None:
+    """A script that starts the tests with `&` has them ignore Ctrl-C, and so would every program that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
