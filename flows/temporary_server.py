@@ -53,22 +53,23 @@ def temporary_server() -> Iterator[str]:
 
 def answers(api_url: str) -> bool:
     """True where a healthy Prefect server listens."""
-    try:
-        with urllib.request.urlopen(f"{api_url}/health", timeout=2) as answer:  # noqa: S310 - an http address of ours
-            return bool(answer.status == 200 and answer.read(10).strip() == b"true")
-    except (URLError, OSError):
-        return False
+    return _health(api_url, patience_s=2) == 200
 
 
 def refuses_or_answers(api_url: str) -> bool:
     """True for a healthy Prefect server, and for one that wants a key first."""
+    return _health(api_url, patience_s=10) in {200, 401, 403}
+
+
+def _health(api_url: str, patience_s: float) -> int | None:
+    """The status with which a Prefect server tells its health; None for what is none, or does not answer."""
     try:
-        with urllib.request.urlopen(f"{api_url}/health", timeout=10) as answer:  # noqa: S310 - the person's own setting
-            return bool(answer.read(10).strip() == b"true")
+        with urllib.request.urlopen(f"{api_url}/health", timeout=patience_s) as answer:  # noqa: S310 - a set address
+            return 200 if answer.read(10).strip() == b"true" else None
     except HTTPError as error:
-        return error.code in {401, 403}
+        return error.code
     except (URLError, OSError, ValueError):
-        return False
+        return None
 
 
 class _Drain:
@@ -82,9 +83,7 @@ class _Drain:
     def last_line(self) -> str:
         """What the child said last."""
         self._thread.join(1)
-        return (
-            self._last.decode(errors="replace").strip() or "it said nothing; look at the log of `prefect server start`"
-        )
+        return self._last.decode(errors="replace").strip() or "it ended without a word; start it again"
 
     def _read(self, stderr: IO[bytes]) -> None:
         for line in stderr:

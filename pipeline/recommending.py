@@ -66,7 +66,7 @@ class RefusalStreak:
         self._refused = self._refused + 1 if isinstance(problem, PromptRefusedError) else 0
         if self._refused >= MOST_REFUSALS_IN_A_ROW:
             raise EndpointFatalError(
-                f"{problem}; so were {self._refused} customers in a row: mend it, then `recstream resume`"
+                f"{problem}; the same for {self._refused} customers in a row: mend it, then `recstream resume`"
             )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
 
@@ -39,6 +39,6 @@ def own_thread(work: Callable[[], Coroutine[Any, Any, T]]) -> Iterator["Future[T
     try:
         yield outcome
     finally:
-        if thread.is_alive() and not outcome.done():
+        with suppress(RuntimeError):  # its loop has closed already: there is nothing left to cancel
             tasks[0].get_loop().call_soon_threadsafe(tasks[0].cancel)
         thread.join()

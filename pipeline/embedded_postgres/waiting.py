@@ -15,7 +15,7 @@ def attempts(patience_s: float) -> Iterator[None]:
     end = time.monotonic() + patience_s
     yield
     while time.monotonic() < end:
-        time.sleep(PAUSE_S)
+        time.sleep(PAUSE_S)  # a file lock or a server that starts gives nothing to wait on
         yield
 
 
