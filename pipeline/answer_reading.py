@@ -5,7 +5,7 @@ first byte tells, since content types often do not.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -26,7 +26,6 @@ from pipeline.sse import BLOCK_END, MESSAGE, SseDecoder, read_event, unknown_lin
 MAX_WHOLE_ANSWER_BYTES = 4_000_000
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _WINDOW = 32_768  # bytes that are looked through at once for blocks of one frame
-_MOST_QUIET_CHUNKS = 32
 _MOST_FRAMES = 4  # an answer whose events look different each time is not worth more attempts
 _TEXT_FIELD = re.compile(rb'"(?:content|arguments)"\s*:\s*(?=")')
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
@@ -88,7 +87,6 @@ class AnswerReader:
         self._whole = bytearray()
         self._frame: _Frame | None = None
         self._frames_tried = 0
-        self._quiet: list[bytes] = []  # chunks that completed nothing: they are read with the next that may
         self._halves: dict[int, str] = {}  # by channel: half of a character, whose other half may still come
         self._refusal = ""
         self._spoke_on = False  # text came after a finish reason: that word means nothing here
@@ -101,9 +99,6 @@ class AnswerReader:
     def feed(self, chunk: bytes) -> Iterable[AnswerText]:
         """The text that `chunk` adds, in as few pieces as it allows. Read it to its end before the next chunk.
 
-        Text that cannot complete an object may be held until more comes: an endpoint that sends a token at a time is
-        read an object at a time.
-
         Raises:
             EndpointRefusedError (or one of its kinds): the answer holds an error.
             EndpointFatalError: a web page answers.
@@ -112,7 +107,7 @@ class AnswerReader:
         if self._first is not None:
             chunk = self._tell_apart(self._first, chunk)
         if self._kind == "events":
-            return () if self._is_quiet(chunk) else self._take_all(self._decoder.feed(self._with_quiet(chunk)))
+            return self._take_all(self._decoder.feed(chunk))
         if self._kind == "whole":
             self._whole += chunk
             if len(self._whole) > MAX_WHOLE_ANSWER_BYTES:
@@ -130,7 +125,6 @@ class AnswerReader:
             self.done = bool(delta.texts or delta.refusal or delta.finish_reason)
             yield from self._take(delta)
         elif not self.done:
-            yield from self._take_all(self._decoder.feed(self._with_quiet(b"")))
             yield from self._take_rest(self._decoder.end())
         for channel in self._halves:
             yield AnswerText(_LOST_HALF, channel)
@@ -160,6 +154,16 @@ class AnswerReader:
             )
 
     @property
+    def is_quiet(self) -> Callable[[bytes], bool] | None:
+        """Tells of a chunk that may come next whether it can wait, to be fed with the one after it; None: none can.
+
+        Its text can complete no object. So an endpoint that sends a token at a time can be read an object at a time.
+        """
+        if self._frame is None or self.finish_reason is not None or not self._decoder.is_between_events:
+            return None  # text after a finish reason is to be noticed at once
+        return self._frame.is_quiet
+
+    @property
     def has_ended(self) -> bool:
         """True once the model has said its last word: what may follow is a count of tokens."""
         return self.finish_reason is not None and not self._spoke_on
@@ -185,25 +189,6 @@ class AnswerReader:
             raise web_page(self._endpoint)
         self._kind = "whole" if start.startswith((b"{", b"[")) else "events"
         return start if self._kind == "whole" else beginning
-
-    def _is_quiet(self, chunk: bytes) -> bool:
-        if (
-            self._frame is None
-            or self.finish_reason is not None  # text after a finish reason is to be noticed at once
-            or len(self._quiet) >= _MOST_QUIET_CHUNKS
-            or not self._frame.is_quiet(chunk)
-            or not self._decoder.is_between_events
-        ):
-            return False
-        self._quiet.append(chunk)
-        return True
-
-    def _with_quiet(self, chunk: bytes) -> bytes:
-        if not self._quiet:
-            return chunk
-        whole = b"".join([*self._quiet, chunk])
-        self._quiet.clear()
-        return whole
 
     def _take_all(self, blocks: bytes) -> Iterator[AnswerText]:
         """Read whole blocks: as many at once as are in one frame, the others one by one."""

@@ -153,7 +153,7 @@ async def _answer(
     try:
         with reading(endpoint.base_url):
             async with _opened(client, endpoint, prompt, record, offer, patience) as body:
-                while not reader.done and (chunk := await (_last_bytes(body) if reader.has_ended else body.read())):
+                while not reader.done and (chunk := await _next_bytes(body, reader)):
                     if record.first_byte_s is None:
                         record.first_byte_s = now() - begin
                     for piece in reader.feed(chunk):
@@ -167,8 +167,10 @@ async def _answer(
     reader.judge_ending()
 
 
-async def _last_bytes(body: AnswerBody) -> bytes:
-    """What follows the model's last word; nothing where the body breaks off then, for the answer is whole."""
+async def _next_bytes(body: AnswerBody, reader: AnswerReader) -> bytes:
+    """What comes next; after the model's last word nothing where the body breaks off, for the answer is whole."""
+    if not reader.has_ended:
+        return await body.read(reader.is_quiet)
     body.finish()
     try:
         return await body.read()
