@@ -14,7 +14,7 @@ from typing import Any
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.api_input import read_limit, read_products, read_profile
+from pipeline.api_input import read_limit, read_listener, read_products, read_profile
 from pipeline.domain import AnswerRecord, Product, Profile, Recommendation, Rejection
 from pipeline.handover import handed_over
 from pipeline.parsing import parse
@@ -76,7 +76,7 @@ def stream_recommendations(
             asked for is no error: that is logged, too.
 
     Raises:
-        InputError: the profile or a product cannot be used.
+        InputError: the profile, a product, the limit or `on_rejection` cannot be used.
         ConfigurationError: a setting is wrong or missing.
         AnswerError: the answer did not end well, or held nothing; raised after the last recommendation that was whole.
     """
@@ -126,7 +126,7 @@ async def _recommendations(
         profile=profile,
         candidates=candidates,
         asked=read_limit(limit, len(candidates)),
-        on_rejection=on_rejection,
+        on_rejection=read_listener(on_rejection),
         endpoint=await asyncio.to_thread(endpoint_for_this_process, settings),  # it may have to start a process
     )
     async with aclosing(_answer(question)) as recommendations:

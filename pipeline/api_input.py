@@ -1,14 +1,16 @@
-"""Reads what a caller of the Python API hands over: a profile, products of any shape, a limit. No I/O."""
+"""Reads what a caller of the Python API hands over: a profile, products of any shape, a limit, a listener. No I/O."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from decimal import Decimal
+from inspect import iscoroutinefunction, signature
 from itertools import islice
 from math import isfinite, nan
 from numbers import Integral, Real
 from typing import Any
 
-from pipeline.domain import Product, ProductId, Profile
+from pipeline.domain import Product, ProductId, Profile, Rejection
 from pipeline.errors import InputError
 
 MAX_PROFILE_CHARACTERS = 200_000
@@ -40,18 +42,29 @@ def read_products(products: Iterable[Mapping[str, Any] | object]) -> list[Produc
 def _product(position: int, given: Mapping[str, Any] | object) -> Product:
     fields = given if isinstance(given, Mapping) else _Attributes(given)
     product_id, name = fields.get("product_id", fields.get("id")), fields.get("product_name", fields.get("name"))
-    if isinstance(product_id, bool) or not isinstance(product_id, (Integral, str)) or not _is_told(str(product_id)):
+    id_text = _id_text(product_id)
+    if not _is_told(id_text):
         raise InputError(f"product {position} of the list has no product_id (an integer or a text)")
     what = f"product {product_id!r:.80}"
     if not isinstance(name, str) or not _is_told(name):
         raise InputError(f"{what} has no product_name (a text that is not empty)")
     return Product(
-        ProductId(str(product_id)),
+        ProductId(id_text),
         name,
         brand=_optional_text(fields.get("brand"), f"the brand of {what}"),
         category=_optional_text(fields.get("category"), f"the category of {what}"),
         price=_optional_price(fields.get("price"), f"the price of {what}"),
     )
+
+
+def _id_text(product_id: object) -> str:
+    """The id as text; nothing where it is neither an integer nor a text."""
+    if isinstance(product_id, bool) or not isinstance(product_id, (Integral, str)):
+        return ""
+    try:
+        return str(product_id)
+    except ValueError:  # Python writes no integer of over 4,300 digits
+        return ""
 
 
 def _is_told(text: str) -> bool:
@@ -70,8 +83,15 @@ def _optional_price(value: object, what: str) -> float | None:
         return None
     price = _number(value)
     if not isfinite(price):
-        raise InputError(f"{what} is {str(value)[:50]!r}: give a number, or leave it out")
+        raise InputError(f"{what} is {_shown(value)}: give a number, or leave it out")
     return price
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(str(value)[:50])
+    except ValueError:  # as above
+        return "endless"
 
 
 def _number(value: object) -> float:
@@ -100,9 +120,31 @@ def read_limit(limit: object, products: int) -> int:
     Raises:
         InputError: the limit is no number of recommendations.
     """
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise InputError(f"limit is {limit!r}: ask for at least one recommendation")
-    return products if limit is None else min(limit, products)
+    if limit is None:
+        return products
+    if isinstance(limit, bool) or not isinstance(limit, Integral):
+        raise InputError(f"limit is a {type(limit).__name__}: give a whole number, or leave it out")
+    if limit < 1:
+        raise InputError("limit is less than 1: ask for at least one recommendation")
+    return min(int(limit), products)
+
+
+def read_listener(on_rejection: Callable[[Rejection], None]) -> Callable[[Rejection], None]:
+    """What is to be told of each rejection.
+
+    Raises:
+        InputError: it cannot be called with a rejection, or would have to be awaited.
+    """
+    if not callable(on_rejection):
+        raise InputError(f"on_rejection is a {type(on_rejection).__name__}: give a function that takes a rejection")
+    if iscoroutinefunction(on_rejection) or iscoroutinefunction(type(on_rejection).__call__):
+        raise InputError("on_rejection is a coroutine function: give a plain one, since nothing awaits it")
+    try:
+        with suppress(ValueError):  # what is written in C may not say what it takes
+            signature(on_rejection).bind(None)
+    except TypeError as error:
+        raise InputError(f"on_rejection cannot be called with a rejection alone: {error}") from error
+    return on_rejection
 
 
 def read_profile(profile_data: str | Profile) -> str:

@@ -82,16 +82,23 @@ class EndpointRefusedError(AnswerError):
 
     `status` is the HTTP status, or the one that an error inside a stream gives as its code; None if there is none.
     `retry_after` is in seconds, None if unsaid. `in_band` is true of an error that came where the answer should be,
-    after a good HTTP status.
+    after a good HTTP status. `words` are the endpoint's own, more than the message quotes; it may have none.
     """
 
     def __init__(
-        self, message: str, *, status: int | None = None, retry_after: float | None = None, in_band: bool = False
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        in_band: bool = False,
+        words: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
         self.in_band = in_band
+        self.words = words
 
 
 class RateLimitedError(EndpointRefusedError):

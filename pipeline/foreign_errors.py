@@ -1,5 +1,6 @@
 """Translates what the HTTP libraries raise into our errors, at the two moments at which they do: asking and reading."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,8 +9,10 @@ import httpx2
 import openai
 from aiohttp.http_exceptions import HttpProcessingError
 
-from pipeline.errors import AnswerCutError, EndpointUnreachableError, first_line
-from pipeline.refusals import refusal_of, retry_after_of
+from pipeline.errors import AnswerCutError, EndpointRefusedError, EndpointUnreachableError, first_line
+from pipeline.refusals import SOMEWHERE, refusal_of, retry_after_of
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
 @contextmanager
@@ -23,20 +26,18 @@ def asking(base_url: str, connect_timeout_s: float) -> Iterator[None]:
     try:
         yield
     except openai.APIStatusError as error:
-        raise refusal_of(
-            error.body or error.message,
-            status=error.status_code,
-            retry_after=retry_after_of(error.response.headers),
-        ) from error
+        refusal = refusal_of(error.body, status=error.status_code, retry_after=retry_after_of(error.response.headers))
+        raise _named(refusal, base_url) from error
     except (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:
         # A ValueError: a host whose name cannot be one.
         refused = _refused_without_words(error)
         if refused is not None:
-            raise refusal_of(
+            refusal = refusal_of(
                 f"its words broke off: {_root_cause(error)}",
                 status=refused.status_code,
                 retry_after=retry_after_of(refused.headers),
-            ) from error
+            )
+            raise _named(refusal, base_url) from error
         if isinstance(error, TimeoutError):
             raise  # of the block's own
         if _is_timeout(error):
@@ -54,12 +55,28 @@ def reading(base_url: str) -> Iterator[None]:
     """For the time while an answer is read.
 
     Raises:
+        EndpointRefusedError (or one of its kinds): one that was found in the answer, which now says where.
         AnswerCutError: the connection broke.
     """
     try:
         yield
+    except EndpointRefusedError as refusal:
+        raise _named(refusal, base_url) from refusal.__cause__
     except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
         raise AnswerCutError(f"the stream from {base_url} broke off: {_root_cause(error)}") from error
+
+
+def without_credentials(text: str) -> str:
+    """The text without the user and the password of the URLs in it."""
+    return _CREDENTIALS.sub("", text)
+
+
+def _named(refusal: EndpointRefusedError, base_url: str) -> EndpointRefusedError:
+    """The refusal, saying where it came from: who reads an answer does not know that."""
+    message = str(refusal)
+    if message.startswith(SOMEWHERE):
+        refusal.args = (base_url + message.removeprefix(SOMEWHERE),)
+    return refusal
 
 
 def _is_timeout(error: BaseException) -> bool:
@@ -79,6 +96,10 @@ def _refused_without_words(error: BaseException) -> httpx2.Response | None:
 
 def _root_cause(error: BaseException) -> str:
     *_, root = _causes(error)
+    return without_credentials(_text_of(root))
+
+
+def _text_of(root: BaseException) -> str:
     if isinstance(root, HttpProcessingError):  # its text begins with a code that is no status of the answer
         return str(root.message).partition("\n")[0]
     if isinstance(root, aiohttp.ServerDisconnectedError):  # its text may be an object's

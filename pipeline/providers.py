@@ -123,17 +123,21 @@ RATE_LIMIT_CODES: Final = frozenset(
         "resource_exhausted",  # Gemini
     }
 )
-FATAL_CODES: Final = frozenset(
+NO_CREDIT_CODES: Final = frozenset(
     {
         "insufficient_quota",
+        "billing_hard_limit_reached",
+        "billing_error",  # Anthropic
+    }
+)
+FATAL_CODES: Final = NO_CREDIT_CODES | frozenset(
+    {
         "invalid_api_key",
         "model_not_found",
         "account_deactivated",
-        "billing_hard_limit_reached",
-        "authentication_error",  # Anthropic, and the next three
+        "authentication_error",  # Anthropic, and the next two
         "permission_error",
         "not_found_error",
-        "billing_error",
         "unauthenticated",  # Gemini, and the next
         "permission_denied",
         "deploymentnotfound",  # Azure

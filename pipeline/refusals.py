@@ -1,5 +1,7 @@
 """What an endpoint's error means for us: which of our errors it is, its own words (bounded), and how long to wait."""
 
+import html
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -8,24 +10,44 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pipeline.errors import EndpointFatalError, EndpointRefusedError, PromptRefusedError, RateLimitedError
-from pipeline.providers import FATAL_CODES, FATAL_WORDS, PROMPT_CODES, RATE_LIMIT_CODES
+from pipeline.providers import FATAL_CODES, FATAL_WORDS, NO_CREDIT_CODES, PROMPT_CODES, RATE_LIMIT_CODES
 
+SOMEWHERE = "the endpoint"
+"""How a refusal's message begins until its address is known."""
 MAX_WORDS = 300
+MOST_HEARD = 2_000
+"""Characters of an endpoint's words that are searched for their meaning."""
 MAX_WAIT_S = 86_400.0  # who asks for more than a day has made a mistake
 _MAX_PARTS = 8  # of an error that is a list
 _MAX_DEPTH = 4  # of an error inside an error
 _MAX_PLACE = 8  # steps of the way to a field
-_FATAL_STATUSES = {401, 402, 403, 404}
+_MAX_RAW = 65_536  # characters of an error that is quoted as JSON text
+_FATAL_STATUSES = {401, 402, 403, 404, 405, 407}
 _TRANSIENT_STATUSES = {408, 409, 425}
+_NO_CREDIT = "the account has no credit left: add some, or use another OPENAI_API_KEY"
 _ADVICE = {
     401: "check OPENAI_API_KEY",
+    402: _NO_CREDIT,
     403: "check what OPENAI_API_KEY may do",
     404: "check RECSTREAM_MODEL and OPENAI_BASE_URL",
+    405: "check OPENAI_BASE_URL",
+    407: "check the user and the password in HTTP_PROXY and HTTPS_PROXY",
+    413: "ask with fewer candidates",
     429: "wait, or ask for less at a time",
+    501: "check RECSTREAM_MODEL and OPENAI_BASE_URL",
+}
+_ADVICE_BY_KIND = {
+    EndpointRefusedError: "the fault is on that side: try again later",
+    RateLimitedError: _ADVICE[429],
+    PromptRefusedError: "ask with fewer candidates if it is too long, or of another RECSTREAM_MODEL",
+    EndpointFatalError: "check OPENAI_API_KEY and RECSTREAM_MODEL",
 }
 _WORDS = ("message", "error", "detail", "msg", "errors", "title")  # where an error's words stand, the best first
 _CODES = ("code", "type", "status")
 _STATUSES = ("code", "status", "status_code")
+_IS_PAGE = re.compile(r"\s*<(?:!doctype\s+html\b|!--|(?:html|head|body|title|h1|center|div|p)\b)", re.IGNORECASE)
+_TITLE = re.compile(r"<title\b[^<>]*>([^<]*)", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
 _AMOUNT = (
     r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|milli|s(?=ec|\b|\d)|m(?=in|\b|\d)|h(?=our|r|\b|\d))[a-z]*"  # 1m26.4s, 20 seconds
 )
@@ -42,20 +64,23 @@ def refusal_of(
     `status` is the HTTP status, None for an error inside a stream, whose code may give one. `retry_after` is in
     seconds, None if no header said it: then the error's words may.
     """
-    words = words_of(error)
-    codes = _codes_of(error)
+    words, codes = _words_in(error, _MAX_DEPTH), _codes_of(error)
     if status is None:
         status = _status_in(error)
-    where = f"the endpoint answered {status}" if status is not None else "the endpoint sent an error in its stream"
-    advice = "" if status not in _ADVICE else f" ({_ADVICE[status]})"
+    said = f"answered {status}" if status is not None else "sent an error in its stream"
     kind = _kind(status, codes, words)
-    wait = _wait_in(words) if retry_after is None else retry_after
-    return kind(f"{where}: {words}{advice}", status=status, retry_after=wait, in_band=in_band)
+    return kind(
+        f"{SOMEWHERE} {said}: {_quoted(words)} ({_advice(kind, status, codes)})",
+        status=status,
+        retry_after=_wait_in(bounded(words)) if retry_after is None else retry_after,
+        in_band=in_band,
+        words=words[:MOST_HEARD],
+    )
 
 
 def words_of(error: object) -> str:
     """An error's own words in one line of at most 300 characters, wherever its dialect puts them."""
-    return bounded(_words_in(error, _MAX_DEPTH) or "it gives no reason")
+    return _quoted(_words_in(error, _MAX_DEPTH))
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float | None:
@@ -82,9 +107,13 @@ def bounded(words: str | bytes) -> str:
     return text if len(text) <= MAX_WORDS else f"{text[:MAX_WORDS]}…"
 
 
+def _quoted(words: str) -> str:
+    return bounded(words) or "it gives no reason"
+
+
 def _words_in(error: object, depth: int) -> str:
     if isinstance(error, str):
-        return error
+        return _words_of_page(error) if error.lstrip()[:1] == "<" else error
     if not depth or not isinstance(error, dict | list):
         return ""
     if isinstance(error, list):
@@ -92,8 +121,32 @@ def _words_in(error: object, depth: int) -> str:
     fields = error
     found = (_words_in(fields.get(name), depth - 1) for name in _WORDS)
     words = next((words for words in found if words.strip()), "") or _code_text(fields)
-    place = _place(fields)
-    return words if not words or place in words else f"{place}: {words}"
+    place, behind = _place(fields), _words_behind(fields, depth)
+    if words and place not in words:
+        words = f"{place}: {words}"
+    return words if behind in words else f"{words}: {behind}" if words else behind
+
+
+def _words_behind(fields: dict[str, Any], depth: int) -> str:
+    """The words of the endpoint behind this one, which OpenRouter passes on as text or JSON: its own say nothing."""
+    metadata = fields.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    try:
+        said = json.loads(raw) if isinstance(raw, str) and len(raw) <= _MAX_RAW else raw
+    except (ValueError, RecursionError):
+        said = raw
+    words = _words_in(said, depth - 1)
+    return words or (raw if isinstance(raw, str) else "")
+
+
+def _words_of_page(page: str) -> str:
+    """What a web page in the place of an error is called, or the text of another document in angle brackets."""
+    page = page[:_MAX_RAW]
+    title = _TITLE.search(page)
+    name = bounded(html.unescape(_TAG.sub(" ", title[1]))) if title else ""
+    if name:
+        return f"a web page titled {name!r}"
+    return "a web page without a title" if _IS_PAGE.match(page) else _TAG.sub(" ", page).strip() or page
 
 
 def _place(fields: dict[str, Any]) -> str:
@@ -134,6 +187,14 @@ def _objects_in(error: object, depth: int) -> list[dict[str, Any]]:
     if not isinstance(error, dict):
         return []
     return [error, *(_objects_in(error.get("error"), depth - 1) if depth else [])]
+
+
+def _advice(kind: type[EndpointRefusedError], status: int | None, codes: set[str]) -> str:
+    if codes & NO_CREDIT_CODES:
+        return _NO_CREDIT
+    if status is not None and status < 400:
+        return "check OPENAI_BASE_URL"
+    return _ADVICE_BY_KIND[kind] if status is None else _ADVICE.get(status, _ADVICE_BY_KIND[kind])
 
 
 def _kind(status: int | None, codes: set[str], words: str) -> type[EndpointRefusedError]:

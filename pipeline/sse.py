@@ -120,7 +120,7 @@ class SseDecoder:
 def unknown_line(block: bytes) -> bytes:
     """The first line of a block that is of no field of the standard and no comment; nothing if there is none."""
     for line in block.split(b"\n"):
-        if line and line.partition(b":")[0] not in {b"", b"data", b"event", b"id", b"retry"}:
+        if line.partition(b":")[0] not in {b"", b"data", b"event", b"id", b"retry"}:
             return line
     return b""
 

@@ -5,22 +5,20 @@ cost many times what reading the bytes does.
 """
 
 import asyncio
-import os
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, cast
 
 import aiohttp
 import httpx2
 import openai
-from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient
+from openai import AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletionChunk
 
 from pipeline.answer_body import AnswerBody, Patience, open_body
 from pipeline.answer_reading import AnswerReader, web_page
+from pipeline.connections import open_connections
 from pipeline.deltas import AnswerText
 from pipeline.domain import AnswerRecord, Usage
 from pipeline.errors import (
@@ -30,7 +28,7 @@ from pipeline.errors import (
     EndpointRefusedError,
     EndpointUnreachableError,
 )
-from pipeline.foreign_errors import asking, reading
+from pipeline.foreign_errors import asking, reading, without_credentials
 from pipeline.prompts import Prompt
 from pipeline.terms import Offer, Terms, parameters
 
@@ -57,31 +55,26 @@ class Endpoint:
         """What made the ranking, as the tables have it."""
         return "offline_ranker" if self.is_offline_ranker else "language_model"
 
+    @property
+    def address(self) -> str:
+        """The base URL as messages show it."""
+        return without_credentials(self.base_url)
+
 
 @asynccontextmanager
 async def open_client(endpoint: Endpoint, *, concurrency: int) -> AsyncIterator[AsyncOpenAI]:
     """One HTTP client for many streams at a time. Its own retries are off: attempts have one owner."""
-    patience = httpx2.Timeout(None, connect=endpoint.connect_timeout_s)  # `AnswerBody` has the others
-    places = httpx2.Limits(max_connections=concurrency * 2, max_keepalive_connections=concurrency)
-    async with AsyncOpenAI(
-        api_key=endpoint.api_key,
-        base_url=endpoint.base_url,
-        max_retries=0,
-        timeout=patience,
-        http_client=DefaultAioHttpClient(
-            timeout=patience,
-            limits=places,
-            verify=_trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
-        ),
-    ) as client:
+    async with (
+        open_connections(concurrency=concurrency, connect_timeout_s=endpoint.connect_timeout_s) as connections,
+        AsyncOpenAI(
+            api_key=endpoint.api_key,
+            base_url=endpoint.base_url,
+            max_retries=0,
+            timeout=connections.timeout,  # `AnswerBody` has the others
+            http_client=connections,
+        ) as client,
+    ):
         yield client
-
-
-@cache
-def _trusted(certificates: str | None, folder: str | None) -> ssl.SSLContext:
-    """Whom the client trusts, by the two variables that say so. Read once: it takes tens of milliseconds."""
-    del certificates, folder  # httpx2 reads them
-    return httpx2.create_ssl_context()
 
 
 async def check_endpoint(client: AsyncOpenAI, endpoint: Endpoint) -> None:
@@ -91,7 +84,7 @@ async def check_endpoint(client: AsyncOpenAI, endpoint: Endpoint) -> None:
         EndpointUnreachableError: nobody listens there.
         EndpointFatalError: the key is refused, or a web page answers. An endpoint without a list of models passes.
     """
-    with asking(endpoint.base_url, endpoint.connect_timeout_s):
+    with asking(endpoint.address, endpoint.connect_timeout_s):
         await _ask_for_models(client, endpoint)
 
 
@@ -103,10 +96,10 @@ async def _ask_for_models(client: AsyncOpenAI, endpoint: Endpoint) -> None:
             client.models.with_streaming_response.list(timeout=endpoint.connect_timeout_s) as response,
         ):
             if "html" in response.headers.get("content-type", "").lower():
-                raise web_page(endpoint.base_url)
+                raise web_page(endpoint.address)
     except TimeoutError as error:
         raise EndpointUnreachableError(
-            f"{endpoint.base_url} took the connection but gave no answer in {endpoint.connect_timeout_s:g} s"
+            f"{endpoint.address} took the connection but gave no answer in {endpoint.connect_timeout_s:g} s"
         ) from error
     except openai.APIStatusError as error:
         if error.status_code in {401, 403}:
@@ -134,7 +127,7 @@ async def stream(
                     characters += len(piece.text)
                     yield piece
         except EndpointRefusedError as refusal:
-            if characters or not endpoint.terms.step_down(offer, refusal.status, str(refusal)):
+            if characters or not endpoint.terms.step_down(offer, refusal.status, refusal.words):
                 raise
         else:
             return
@@ -149,9 +142,9 @@ async def _answer(
     now = asyncio.get_running_loop().time
     begin = now()
     patience = Patience(endpoint.first_byte_timeout_s, endpoint.idle_timeout_s, endpoint.answer_timeout_s, begin)
-    reader = AnswerReader(endpoint.base_url)
+    reader = AnswerReader(endpoint.address)
     try:
-        with reading(endpoint.base_url):
+        with reading(endpoint.address):
             async with _opened(client, endpoint, prompt, record, offer, patience) as body:
                 while not reader.done and (chunk := await _next_bytes(body, reader)):
                     if record.first_byte_s is None:
@@ -185,7 +178,7 @@ async def _opened(
     """The body of the answer to one request."""
     record.first_byte_s, record.status, record.request_id = None, None, None
     try:
-        with asking(endpoint.base_url, endpoint.connect_timeout_s):
+        with asking(endpoint.address, endpoint.connect_timeout_s):
             async with asyncio.timeout_at(patience.first_byte_by):
                 response = await _send(client, _request(endpoint, prompt, offer))
     except EndpointRefusedError as refusal:
@@ -195,7 +188,7 @@ async def _opened(
         raise _no_answer_in_time(endpoint, patience) from error
     record.status, record.request_id = response.status_code, response.headers.get("x-request-id")
     try:
-        async with open_body(response, patience, endpoint.base_url) as body:
+        async with open_body(response, patience, endpoint.address) as body:
             yield body
     finally:
         await response.aclose()
@@ -221,11 +214,11 @@ async def _send(client: AsyncOpenAI, request: dict[str, Any]) -> httpx2.Response
 def _no_answer_in_time(endpoint: Endpoint, patience: Patience) -> AnswerError:
     if patience.first_byte_by == patience.deadline:
         return AnswerOverdueError(
-            f"{endpoint.base_url} took the request but sent no answer in {endpoint.answer_timeout_s:g} s (see "
+            f"{endpoint.address} took the request but sent no answer in {endpoint.answer_timeout_s:g} s (see "
             "answer_timeout_s)"
         )
     return EndpointUnreachableError(
-        f"{endpoint.base_url} took the request but sent no answer in {endpoint.first_byte_timeout_s:g} s: it is "
+        f"{endpoint.address} took the request but sent no answer in {endpoint.first_byte_timeout_s:g} s: it is "
         "overloaded, or first_byte_timeout_s is too short"
     )
 

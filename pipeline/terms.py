@@ -5,17 +5,17 @@ takes that part one step down, once for all streams of the endpoint. There is no
 is restarted when its endpoint has learnt something.
 """
 
-import copy
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from threading import Lock
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from pipeline.providers import ABOUT_SOMETHING_ELSE, FORM_NOT_TAKEN, NOT_TAKEN, PART_NAMES, provider_at
+from pipeline.refusals import MOST_HEARD, bounded
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Offer:
 
 
 # One schema for all customers and nights: candidates in it would defeat the caches of prompts and of grammars.
-SCHEMA: Final[dict[str, Any]] = {
+SCHEMA: Final[Mapping[str, object]] = {
     "type": "object",
     "properties": {
         "recommendations": {
@@ -58,15 +58,20 @@ SCHEMA: Final[dict[str, Any]] = {
     "required": ["recommendations"],
     "additionalProperties": False,
 }
-_STRICT = {"type": "json_schema", "json_schema": {"name": "recommendations", "strict": True, "schema": SCHEMA}}
-_FORMATS: Final = {StructuredOutput.JSON_SCHEMA: _STRICT, StructuredOutput.JSON_OBJECT: {"type": "json_object"}}
+_FORMATS: Final[Mapping[StructuredOutput, Mapping[str, object]]] = {
+    StructuredOutput.JSON_SCHEMA: {
+        "type": "json_schema",
+        "json_schema": {"name": "recommendations", "strict": True, "schema": SCHEMA},
+    },
+    StructuredOutput.JSON_OBJECT: {"type": "json_object"},
+}
+_WITH_USAGE: Final[Mapping[str, object]] = {"include_usage": True}
 _BELOW = {
     StructuredOutput.JSON_SCHEMA: StructuredOutput.JSON_OBJECT,
     StructuredOutput.JSON_OBJECT: StructuredOutput.PROMPT,
 }
 
 _REFUSING_STATUSES = {400, 404, 415, 422, 501, None}  # None: the error came in the stream
-_MAX_WORDS = 2_000
 _NEAR = 90  # characters between a part's name and the words that refuse it
 _NAMES = {part: re.compile(rf"(?<![a-z])(?:{names})(?![a-z])") for part, names in PART_NAMES.items()}
 _NOT_TAKEN = re.compile(rf"{NOT_TAKEN}|(?P<form>{FORM_NOT_TAKEN})")
@@ -76,13 +81,16 @@ _QUOTED = re.compile(r"""(?<!\w)(?P<mark>["'`])(?P<quote>[^"'`]*)(?P=mark)(?!\w)
 _IS_MESSAGE = re.compile(r"""(?:msg|message|error|detail|description|reason)\\?["']?\s*[:=]\s*\Z""")
 
 
-def parameters(offer: Offer) -> dict[str, Any]:
-    """The arguments of a request that the offer stands for: `response_format` and `stream_options`, or neither."""
-    arguments: dict[str, Any] = {}
+def parameters(offer: Offer) -> Mapping[str, Mapping[str, object]]:
+    """The arguments of a request that the offer stands for: `response_format` and `stream_options`, or neither.
+
+    All requests share them: they are to be read only.
+    """
+    arguments = {}
     if offer.structured_output in _FORMATS:
-        arguments["response_format"] = copy.deepcopy(_FORMATS[offer.structured_output])
+        arguments["response_format"] = _FORMATS[offer.structured_output]
     if offer.stream_options:
-        arguments["stream_options"] = {"include_usage": True}
+        arguments["stream_options"] = _WITH_USAGE
     return arguments
 
 
@@ -115,7 +123,7 @@ class Terms:
             for part in refused:
                 if getattr(self._offer, part) == getattr(offered, part):
                     self._offer = _without(self._offer, part)
-                    _log.warning("%s refuses %s: %s", self._host, _step(offered, self._offer, part), _line(words))
+                    _log.warning("%s refuses %s: %s", self._host, _step(offered, self._offer, part), bounded(words))
         return bool(refused)
 
 
@@ -144,14 +152,9 @@ def _step(offered: Offer, now: Offer, part: Part) -> str:
     return f"{part}, so it is asked without from now on"
 
 
-def _line(words: str) -> str:
-    line = " ".join(words[:_MAX_WORDS].split())
-    return line if len(line) <= 200 else f"{line[:200]}…"
-
-
 def _refused_parts(words: str) -> set[str]:
     """The parts of the request that these words say are not taken; none if the refusal is about something else."""
-    said = _without_quotes(words[:_MAX_WORDS].lower())
+    said = _without_quotes(words[:MOST_HEARD].lower())
     if _ELSE.search(said):
         return set()
     return {part for sentence in _SENTENCES.split(said) for part in _refused_in(sentence)}

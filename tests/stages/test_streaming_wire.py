@@ -1,7 +1,5 @@
-"""The many ways in which HTTP carries a whole answer, and many answers on one connection."""
+"""The many ways in which HTTP carries a whole answer."""
 
-import asyncio
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,13 +7,11 @@ import pytest
 
 from pipeline.errors import EndpointRefusedError, EndpointUnreachableError
 from pipeline.prompts import Prompt
-from pipeline.streaming import open_client, stream
 from tests.fixtures.http_bytes import LAST_CHUNK, chunk, chunked_head, deflated, gzipped, head, whole
 from tests.fixtures.raw_endpoint import (
     Move,
     Pause,
     Play,
-    RawEndpoint,
     Step,
     answer,
     early_answer,
@@ -23,23 +19,18 @@ from tests.fixtures.raw_endpoint import (
     raw_endpoint,
 )
 from tests.fixtures.readings import (
-    ENDING,
     EVENTS,
     FIRST,
-    PROMPT,
     REST,
     SECOND,
     THIRD,
-    Reading,
     assert_names_where,
     in_chunks,
-    noted,
     read_outcomes,
     read_play,
     read_recommendations,
     read_text,
 )
-from tests.fixtures.scripted_endpoint import text_event
 
 SHORT_S: Final = 0.05
 
@@ -108,83 +99,6 @@ async def test_a_whole_answer_gives_every_recommendation_however_it_is_sent(play
         reading, raw = await read_play(play, reader)
         assert (reading.ids, reading.error) == (["p-1", "p-2", "p-3"], None)
         assert len(raw.requests) == 1
-
-
-# One connection, many answers
-
-
-async def turns(number: int) -> None:
-    """Let whatever is on its way between two ends in this loop arrive."""
-    for _ in range(number):
-        await asyncio.sleep(0)
-
-
-async def read_twice(*plays: Play) -> tuple[list[Reading], RawEndpoint]:
-    """Two readings with one client. The second begins when what the plays did after the first has come through."""
-    readings = []
-    async with raw_endpoint(*plays) as raw:
-        endpoint = raw.endpoint()
-        async with open_client(endpoint, concurrency=1) as client:
-            for _ in range(2):
-                readings.append(reading := Reading())
-                with noted(reading):
-                    async for piece in stream(client, endpoint, PROMPT, reading.record):
-                        reading.text += piece.text
-                raw.taken.set()
-                await turns(20)
-        await raw.all_clients_gone()
-    return readings, raw
-
-
-def assert_both_are_whole(readings: list[Reading]) -> None:
-    assert [(reading.text, reading.error) for reading in readings] == [(FIRST, None), (SECOND, None)]
-
-
-ONE = whole(text_event(FIRST), *ENDING)
-OTHER = whole(text_event(SECOND), *ENDING)
-STALE = whole(text_event("stale"), *ENDING)
-
-
-async def test_two_answers_come_over_one_connection() -> None:
-    readings, raw = await read_twice(in_a_row(answer(*ONE), answer(*OTHER)))
-    assert_both_are_whole(readings)
-    assert len(raw.connections) == 1
-
-
-@pytest.mark.parametrize("end", [Move.CLOSE, Move.RESET])
-async def test_a_connection_that_was_closed_between_answers_is_replaced(end: Move) -> None:
-    readings, raw = await read_twice(answer(*ONE, Move.WAIT_UNTIL_TAKEN, end), answer(*OTHER))
-    assert_both_are_whole(readings)
-    assert len(raw.connections) == 2
-
-
-@pytest.mark.parametrize("end", [Move.CLOSE, Move.RESET])
-async def test_a_kept_connection_that_closes_as_it_is_used_again_costs_one_attempt_that_says_so(end: Move) -> None:
-    # The request may have been taken, and paid for: whether to ask again is for the owner of the attempts to say.
-    [first, second], _ = await read_twice(in_a_row(answer(*ONE), answer(end)), answer(*OTHER))
-    assert (first.error, second.text) == (None, "")
-    assert isinstance(second.error, EndpointUnreachableError)
-    assert re.search("closed the connection|reset by peer", str(second.error))
-
-
-async def test_a_new_connection_that_closes_is_not_tried_again_in_silence() -> None:
-    _, raw = await read_play(answer(Move.CLOSE))
-    assert len(raw.requests) == 1
-
-
-@pytest.mark.parametrize(
-    "surplus",
-    [
-        (Move.WAIT_UNTIL_TAKEN, head("408 Request Timeout", content_length="0", connection="close"), Move.CLOSE),
-        (b"\r\n\r\n",),
-        (b"data: more\n\n",),
-    ],
-    ids=["a time-out before it closes", "empty lines", "noise"],
-)
-async def test_what_nobody_asked_for_is_not_the_next_answer(surplus: tuple[Step, ...]) -> None:
-    once = in_a_row(answer(*ONE[:-1], ONE[-1], *surplus), answer(*OTHER))
-    readings, _ = await read_twice(once, answer(*OTHER))
-    assert_both_are_whole(readings)
 
 
 # Long requests

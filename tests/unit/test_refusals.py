@@ -1,5 +1,6 @@
 """An endpoint's error as ours: the kind that tells whether to try again, its words, and how long to wait."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import EndpointFatalError, EndpointRefusedError, PromptRefusedError, RateLimitedError
-from pipeline.refusals import MAX_WAIT_S, bounded, refusal_of, retry_after_of, words_of
+from pipeline.refusals import MAX_WAIT_S, MOST_HEARD, bounded, refusal_of, retry_after_of, words_of
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,8 @@ from pipeline.refusals import MAX_WAIT_S, bounded, refusal_of, retry_after_of, w
         ({}, 402, EndpointFatalError),
         ({}, 403, EndpointFatalError),
         ({}, 404, EndpointFatalError),
+        ({}, 405, EndpointFatalError),
+        ({}, 407, EndpointFatalError),
         ({}, 408, EndpointRefusedError),
         ({}, 409, EndpointRefusedError),
         ({}, 413, PromptRefusedError),
@@ -69,6 +72,27 @@ def test_a_refusal_knows_its_status_its_wait_and_where_it_came() -> None:
         ({"detail": [{"loc": ["body", "stream_options", 0], "msg": "no"}]}, "body.stream_options.0: no"),
         ({"message": "is not supported", "param": "response_format"}, "response_format: is not supported"),
         ({"message": "'temperature' is not supported", "param": "temperature"}, "'temperature' is not supported"),
+        ({"message": "m", "metadata": {"raw": "r"}}, "m: r"),
+        ({"message": "m", "metadata": {"raw": '{"error":{"message":"r","type":"t"}}'}}, "m: r"),
+        ({"message": "m", "metadata": {"raw": '[{"error":{"message":"r"}}]'}}, "m: r"),
+        ({"error": {"message": "m", "metadata": {"raw": {"detail": "r"}}}}, "m: r"),
+        ({"message": "m", "metadata": {"raw": '{"cut sh'}}, 'm: {"cut sh'),
+        ({"message": "m", "metadata": {"raw": '{"unknown": 1}'}}, 'm: {"unknown": 1}'),
+        ({"message": "m", "metadata": {"raw": "[" * 60_000}}, "m: " + "[" * 297 + "…"),
+        ({"message": "m", "metadata": {"raw": 5}}, "m"),
+        ({"message": "m", "metadata": {"raw": "m"}}, "m"),
+        ({"message": "m", "metadata": "r"}, "m"),
+        ({"metadata": {"raw": "r"}}, "r"),
+        ("<html><title>a &amp;\n b</title></html>", "a web page titled 'a & b'"),
+        (" <!doctype HTML><TITLE lang=en>x</TITLE>", "a web page titled 'x'"),
+        ("<?xml version='1.0'?><html><head><title>x</title>", "a web page titled 'x'"),
+        ("<html><title> </title>", "a web page without a title"),
+        ("<!-- x --><body>", "a web page without a title"),
+        ("<Error><Code>Denied</Code> <Why>so</Why></Error>", "Denied so"),
+        ("<nil>", "<nil>"),
+        ("a < b", "a < b"),
+        ({"message": "<html><title>x</title>"}, "a web page titled 'x'"),
+        ("  ", "it gives no reason"),
         ({}, "it gives no reason"),
         (None, "it gives no reason"),
         (5, "it gives no reason"),
@@ -80,6 +104,31 @@ def test_an_errors_own_words_are_found_in_each_dialect(error: object, words: str
 
 def test_long_words_are_bounded() -> None:
     assert len(str(refusal_of({"message": "long " * 10_000}, status=500, retry_after=None))) < 400
+
+
+def test_more_words_are_kept_to_be_searched_than_are_quoted() -> None:
+    error = refusal_of({"message": "long\n" * 10_000}, status=500, retry_after=None)
+    assert error.words == "long\n" * (MOST_HEARD // 5)
+
+
+@pytest.mark.parametrize("status", [None, 304, 400, 402, 404, 408, 413, 422, 429, 451, 500, 501, 503, 529])
+@pytest.mark.parametrize("error", ["words", {}, {"code": "insufficient_quota"}, {"code": "rate_limit_exceeded"}])
+def test_every_refusal_says_in_one_line_what_happened_and_what_to_do(error: object, status: int | None) -> None:
+    said = str(refusal_of(error, status=status, retry_after=None))
+    assert re.fullmatch(r"the endpoint (answered \d{3}|sent an error in its stream): .+ \(.{9,}\)", said)
+
+
+@pytest.mark.parametrize("code", ["insufficient_quota", "billing_hard_limit_reached", "billing_error"])
+@pytest.mark.parametrize("status", [None, 400, 403, 429])
+def test_an_account_without_credit_is_not_told_to_wait(code: str, status: int | None) -> None:
+    said = str(refusal_of({"message": "no", "code": code}, status=status, retry_after=None))
+    assert "no credit left" in said
+    assert "wait" not in said
+
+
+@given(st.text("<>!/ title=htm&;'\n"))
+def test_a_page_of_any_shape_gives_words(page: str) -> None:
+    words_of(f"<{page}")
 
 
 def test_words_are_one_printable_line() -> None:

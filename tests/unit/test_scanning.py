@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import AnswerCutError
 from pipeline.prose import MAX_BLANKS
-from pipeline.scanning import MAX_DEPTH, MAX_ITEM_CHARACTERS, ObjectScanner
+from pipeline.scanning import ITEM_KEYS, MAX_DEPTH, MAX_ITEM_CHARACTERS, PAIRED_KEYS, ObjectScanner
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine too
 
@@ -90,6 +90,35 @@ def dumped(value: object, layout: dict[str, object]) -> str:
 def test_items_are_found_in_every_form_of_answer(text: str, items: list[str]) -> None:
     assert scan(text) == items
     assert scan(*text) == items
+
+
+@pytest.mark.parametrize("key", sorted(ITEM_KEYS))
+def test_each_item_key_keeps_what_follows_inside_its_object(key: str) -> None:
+    text = f'{{"{key}":1,"similar":[{{"i":2}},{{"i":3}}]}}'
+    assert scan(text) == scan(*text) == [text]
+    escaped = text.replace(key, f"\\u{ord(key[0]):04x}{key[1:]}", 1)
+    assert scan(escaped) == scan(*escaped) == [escaped]
+
+
+@pytest.mark.parametrize("keys", [sorted(PAIRED_KEYS), sorted(PAIRED_KEYS, reverse=True)])
+def test_both_paired_keys_keep_what_follows_inside_their_object_and_either_alone_does_not(keys: list[str]) -> None:
+    first, second = keys
+    text = f'{{"{first}":1,"{second}":2,"similar":[{{"i":2}}]}}'
+    assert scan(text) == scan(*text) == [text]
+    for wrapper in (text.replace(second, "other"), text.replace(second, first)):
+        assert scan(wrapper) == scan(*wrapper) == ['{"i":2}']
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a":1}', '{"a":{"b":1}}', '{"a":{"b":{}},"c":"i"}', '{"id":1,"tags":[1]}', '{"a":}']
+)
+def test_an_object_that_wraps_nothing_comes_out_for_the_judge(text: str) -> None:
+    assert scan(text) == scan(*text) == [text]
+
+
+@pytest.mark.parametrize("text", ['{"a":[]}', '{"a":{"b":[1]}}', '{"a":{"b":[]},"c":1}', "[1]", '["i",{"a":[', '"i":1'])
+def test_a_wrapper_of_nothing_is_no_item(text: str) -> None:
+    assert scan(text) == scan(*text) == []
 
 
 @UNHURRIED
@@ -188,6 +217,34 @@ def test_an_item_beyond_the_bound_comes_out_cut_whatever_the_split(size: int, ar
     assert outcome(split(text, list(range(0, len(text), 1_000)))) == expected
 
 
+@pytest.mark.parametrize(("size", "comes_out"), [(MAX_ITEM_CHARACTERS, True), (MAX_ITEM_CHARACTERS + 1, False)])
+@pytest.mark.parametrize("facts", ["", '"b":{},'])
+def test_an_object_without_an_item_key_comes_out_up_to_the_bound(facts: str, size: int, comes_out: bool) -> None:
+    thoughts = "{" + facts + '"a":"'
+    item = thoughts + "x" * (size - len(thoughts) - 2) + '"}'
+    expected = ([item, ITEM_TEXT] if comes_out else [ITEM_TEXT], False)
+    for cuts in ([], [10, size - 10], [size - 1], list(range(0, size, 1_000))):
+        assert outcome(split(item + ITEM_TEXT, cuts)) == expected
+
+
+@pytest.mark.parametrize(("key_ends", "comes_out"), [(MAX_ITEM_CHARACTERS, True), (MAX_ITEM_CHARACTERS + 1, False)])
+def test_an_item_key_counts_up_to_the_bound(key_ends: int, comes_out: bool) -> None:
+    item = '{"a":"' + "x" * (key_ends - 11) + '","i":1,"s":2}'
+    assert item[:key_ends].endswith('"i"')
+    expected = ([item[: MAX_ITEM_CHARACTERS + 1], ITEM_TEXT] if comes_out else [ITEM_TEXT], False)
+    for cuts in ([], [10, key_ends - 10], [key_ends - 2], list(range(0, len(item), 1_000))):
+        assert outcome(split(item + ITEM_TEXT, cuts)) == expected
+
+
+@pytest.mark.parametrize("between", ["\n", ",", ""])
+@pytest.mark.parametrize("begin", ["", "[", '{"list":['])
+def test_items_in_many_pieces_are_found_however_far_from_the_start(begin: str, between: str) -> None:
+    items = [f'{{"why":{{"n":[{number}]}},"i":{number},"s":{"9" * 5_000}}}' for number in range(50)]
+    text = begin + between.join(items)
+    assert len(text) > 2 * MAX_ITEM_CHARACTERS
+    assert scan(*split(text, list(range(0, len(text), 97)))) == items
+
+
 def test_what_comes_before_a_list_may_be_of_any_length() -> None:
     text = '{"thoughts":"' + "x" * 2 * MAX_ITEM_CHARACTERS + '","list":[{"i":1}]}'
     assert outcome([text]) == outcome(split(text, list(range(0, len(text), 1_000)))) == (['{"i":1}'], False)
@@ -205,6 +262,18 @@ def test_depth_does_not_hide_what_follows(depth: int) -> None:
     deep = '{"a":' + "[" * depth + '"]"' + "]" * depth + "}"
     for text in (f"[{deep},{ITEM_TEXT}]", f'{{"deep":{"[" * depth}{"]" * depth},"list":[{ITEM_TEXT}]}}'):
         assert scan(text)[-1] == scan(*text)[-1] == ITEM_TEXT
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, 3 * MAX_DEPTH])
+@pytest.mark.parametrize(("begin", "end"), [("", ""), ("[", "]"), ('[{"i":', "}]"), ('{"i":', "}"), ('{"a":[', "]}")])
+@pytest.mark.parametrize(("opens", "closes"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_it_counts_brackets_at_any_depth(begin: str, end: str, opens: str, closes: str, depth: int) -> None:
+    scanner = ObjectScanner()
+    text = begin + opens * depth + closes * depth + end
+    *inside, last = [(list(scanner.feed(character)), scanner.unfinished)[1] for character in text]
+    assert all(inside[len(begin + opens) :])
+    assert not last
+    assert list(scanner.feed(ITEM_TEXT)) == [ITEM_TEXT]
 
 
 def test_reasoning_between_tags_is_not_read() -> None:

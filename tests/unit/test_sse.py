@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import AnswerCutError
-from pipeline.sse import BLOCK_END, Event, SseDecoder, read_event
+from pipeline.sse import BLOCK_END, Event, SseDecoder, read_event, unknown_line
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine too
 
@@ -86,6 +86,24 @@ def test_every_line_end_of_the_standard_ends_a_line_at_once(end: bytes) -> None:
 
 def test_a_line_end_in_two_pieces_is_one() -> None:
     assert data_of(b"data: 1\r", b"\ndata: 2\r", b"\n\r", b"\n") == [b"1\n2"]
+    assert data_of(b"data: 1\r", b"", b"\ndata: 2\n\n") == [b"1\n2"]
+
+
+def test_carriage_returns_between_whole_events_end_lines() -> None:
+    assert data_of(b"data: 0\n\n", b"data: 1\r\n\r\ndata: 2\rdata: 3\n\n") == [b"0", b"1", b"2\n3"]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"data: 1\r", b"\n\n", b"data: 2\n\n"),
+        (b"data: 1\r", b"\n", b"\ndata: 2\n\n"),
+        (b"data: 1\r\r", b"\n\n", b"data: 2\n\n"),
+        (b"data: 1\r\r", b"\ndata: 2\n\n"),
+    ],
+)
+def test_a_line_end_in_two_pieces_takes_nothing_from_what_follows(pieces: tuple[bytes, ...]) -> None:
+    assert data_of(*pieces) == data_of(b"".join(pieces)) == [b"1", b"2"]
 
 
 def test_a_line_separator_inside_the_data_ends_nothing() -> None:
@@ -102,6 +120,14 @@ def test_an_event_is_there_with_the_byte_that_completes_it() -> None:
     decoder = SseDecoder()
     assert events_of(decoder, [b"data: 1\n"]) == []
     assert [event.data for event in events_of(decoder, [b"\n"])] == [b"1"]
+
+
+def test_it_is_between_events_where_nothing_before_matters_to_what_follows() -> None:
+    decoder, seen = SseDecoder(max_event_bytes=20), [SseDecoder().is_between_events]
+    for chunk in (b": note\n\n", b"data: 1\n", b"\n", b"data: 1\r", b"\r", b"\n", b"x" * 21):
+        decoder.feed(chunk)
+        seen.append(decoder.is_between_events)
+    assert seen == [False, True, False, True, False, False, True, False]
 
 
 @UNHURRIED
@@ -146,6 +172,76 @@ def test_the_bound_of_an_event_does_not_depend_on_the_split(bound: int, line: by
 
     wire = b"data: " + line + b"\n\n"
     assert outcome(split(wire, cuts)) == outcome([wire])
+
+
+def test_the_events_before_one_beyond_the_bound_are_there_and_none_after_it() -> None:
+    decoder, good = SseDecoder(max_event_bytes=20), b"data: 1\n\nevent: e\ndata: 2\n\n"
+    assert decoder.feed(good + b"data: " + b"x" * 20 + b"\n\ndata: 3\n\n") == good
+    for _ in range(2):
+        with pytest.raises(AnswerCutError, match="over 20 bytes"):
+            decoder.feed(b"data: 4\n\n")
+
+
+def test_the_bound_is_of_one_event_and_not_of_a_piece_of_the_stream() -> None:
+    decoder, blocks = SseDecoder(max_event_bytes=20), b"data: 1\n\ndata: 2\n\ndata: 3\n\n"
+    assert decoder.feed(b": note\n\n") == b": note\n\n"
+    assert decoder.feed(blocks) == blocks
+    assert decoder.feed(blocks + b"data:") == blocks
+    assert decoder.feed(b" 4\n\n" + blocks) == b"data: 4\n\n" + blocks
+
+
+@pytest.mark.parametrize("before", [b"", b"data: 1\n\n"])
+@pytest.mark.parametrize("pieces", [(b"x" * 21,), (b"x" * 20, b"x"), (b"x" * 20, b"x\n")])
+def test_a_body_that_ends_within_an_event_beyond_the_bound_is_refused(before: bytes, pieces: tuple[bytes, ...]) -> None:
+    decoder = SseDecoder(max_event_bytes=20)
+    assert b"".join(map(decoder.feed, (before + pieces[0], *pieces[1:]))) == before
+    with pytest.raises(AnswerCutError, match="over 20 bytes"):
+        decoder.end()
+
+
+@pytest.mark.parametrize("split_at", [0, 1, 20, 21, 22])
+def test_an_event_of_just_the_bound_is_read_and_one_byte_more_is_too_much(split_at: int) -> None:
+    def fed(length: int) -> bytes:
+        wire, decoder = b"data: ".ljust(length, b"x") + BLOCK_END, SseDecoder(max_event_bytes=20)
+        return decoder.feed(wire[:split_at]) + decoder.feed(wire[split_at:]) + decoder.feed(b": next\n\n")
+
+    assert fed(20) == b"data: ".ljust(20, b"x") + b"\n\n: next\n\n"
+    with pytest.raises(AnswerCutError, match="over 20 bytes"):
+        fed(21)
+
+
+@pytest.mark.parametrize(
+    ("block", "event"),
+    [
+        (b"error: out of memory", Event("error", b"out of memory")),
+        (b'error: {"code":500}\nid: 1', Event("error", b'{"code":500}')),
+        (b"event: error", Event("error", b"an error without a word")),
+        (b"event: error\ndata", Event("error", b"")),
+        (b'{"error":"no"}', Event("message", b'{"error":"no"}')),
+        (b'event: error\n{"a":\n{"b":1}}', Event("error", b'{"a":\n{"b":1}}')),
+        (b"event: \xff\ndata: 1", Event("\ufffd", b"1")),
+    ],
+)
+def test_an_error_is_an_event_however_it_is_put_on_the_wire(block: bytes, event: Event) -> None:
+    assert read_event(block) == event
+
+
+@pytest.mark.parametrize("block", [b"", b": note", b":", b"data", b"data:", b"event: ping\nid: 1\nid\nretry: 5\nretry"])
+def test_a_sign_of_life_has_no_unknown_line(block: bytes) -> None:
+    assert unknown_line(block) == b""
+
+
+@pytest.mark.parametrize(
+    ("block", "line"),
+    [
+        (b"upstream connect error", b"upstream connect error"),
+        (b": note\n\nid: 1\nother: z\nmore", b"other: z"),
+        (b"Data: 1", b"Data: 1"),
+        (b" data: 1", b" data: 1"),
+    ],
+)
+def test_the_first_line_that_is_of_no_field_is_told(block: bytes, line: bytes) -> None:
+    assert unknown_line(block) == line
 
 
 @pytest.mark.parametrize("endless", [b"x", b"data: x\n", b"data\n"], ids=["a line", "lines", "empty lines of data"])

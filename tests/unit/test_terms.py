@@ -170,12 +170,20 @@ def test_an_offer_becomes_arguments_of_the_request() -> None:
     usage = {"stream_options": {"include_usage": True}}
     assert parameters(NOTHING_SPECIAL) == usage
     assert parameters(LOOSE) == usage | {"response_format": {"type": "json_object"}}
-    strict = parameters(STRICT)["response_format"]["json_schema"]
-    assert strict == {"name": "recommendations", "strict": True, "schema": SCHEMA}
+    assert parameters(STRICT)["response_format"]["json_schema"] == {
+        "name": "recommendations",
+        "strict": True,
+        "schema": SCHEMA,
+    }
     assert parameters(Offer(StructuredOutput.PROMPT, stream_options=False)) == {}
 
 
 def test_the_schema_is_the_same_byte_for_byte_for_every_customer() -> None:
-    parameters(STRICT)["response_format"]["json_schema"]["schema"].clear()
     text = json.dumps(parameters(STRICT)["response_format"])
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "adfc4eb6343e836a"
+    assert parameters(STRICT)["response_format"] is parameters(STRICT)["response_format"]
+
+
+def test_a_step_shows_nothing_that_a_terminal_would_obey(caplog: pytest.LogCaptureFixture) -> None:
+    Terms(SOMEWHERE).step_down(STRICT, 400, "response_format is not supported \x1b[2J")
+    assert caplog.records[0].getMessage().isprintable()
