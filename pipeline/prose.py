@@ -12,7 +12,6 @@ MAX_BLANKS = 1_000  # between a bracket in prose and what follows it: models can
 _FENCE = re.compile(r"```\w{0,16}\s*\Z")
 _TAIL = 40  # characters: a fence and its language, or the longest tag
 _BRACKETS = "{["
-_BLANKS = re.compile(r"\s*")
 _VALUE = re.compile(r'[\[\]{"0-9-]|true|false|null')
 _START_OF_WORD = re.compile(r"(?:t(?:ru?)?|f(?:a(?:ls?)?)?|n(?:ul?)?)\Z")
 
@@ -131,8 +130,8 @@ def _may_become_json(text: str, mark: int) -> bool:
 
 def _first_after_blanks(text: str, mark: int) -> int:
     """The place of the first character after the one at the mark that is no blank; MAX_BLANKS are looked through."""
-    blanks = _BLANKS.match(text, mark + 1, mark + 1 + MAX_BLANKS)
-    return mark + 1 if blanks is None else blanks.end()
+    following = text[mark + 1 : mark + 1 + MAX_BLANKS]
+    return mark + 1 + len(following) - len(following.lstrip())
 
 
 def _stands_at(text: str, place: int, tag: str) -> bool:

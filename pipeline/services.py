@@ -61,5 +61,5 @@ async def open_shard_services(
 
 
 def ranker_of(endpoint: Endpoint) -> Ranker:
-    """What the ledger keeps of the endpoint: never its key."""
-    return Ranker(endpoint.model, endpoint.base_url, endpoint.provenance, endpoint.temperature)
+    """What the ledger keeps of the endpoint: never its key, nor a password in its address."""
+    return Ranker(endpoint.model, endpoint.address, endpoint.provenance, endpoint.temperature)

@@ -386,7 +386,7 @@ async def test_a_prompt_that_is_refused_is_not_asked_again_and_stops_nobody(
         assert len(scripted.bodies) == 3
 
     assert await read(engine, "SELECT customer_id, reason FROM slates WHERE state <> 'complete'") == [
-        ("b", "the endpoint answered 413: too long")
+        ("b", f"{scripted.base_url} answered 413: too long (ask with fewer candidates)")
     ]
 
 

@@ -6,9 +6,10 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
+from pipeline.deltas import AnswerText
 from pipeline.domain import AnswerRecord
 from pipeline.errors import AnswerCutError, AnswerLimitError
-from pipeline.parsing import never, parse
+from pipeline.parsing import MAX_TRAILING_CHARACTERS, never, parse
 from pipeline.prompts import Prompt
 from pipeline.streaming import open_client, stream
 from tests.fixtures.scripted_endpoint import (
@@ -124,6 +125,48 @@ async def test_after_enough_objects_the_end_of_the_answer_and_its_usage_are_stil
     assert len(counted.taken) == 2
     assert record.finish_reason == "stop"
     assert (record.usage.tokens_out, record.usage.estimated) == (20, False)
+
+
+class Told:
+    """Texts of an answer, each a piece of its own, that count how many were taken."""
+
+    def __init__(self, *texts: str) -> None:
+        self.taken = 0
+        self.closed = False
+        self._texts = texts
+
+    async def pieces(self) -> AsyncGenerator[AnswerText]:
+        try:
+            for text in self._texts:
+                self.taken += 1
+                yield AnswerText(text)
+        finally:
+            self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("after", "taken"),
+    [
+        (["]", "}", "\n"], 3),
+        (["x" * MAX_TRAILING_CHARACTERS, ""], 2),
+        (["x" * MAX_TRAILING_CHARACTERS, "", "x", ""], 3),
+        (["x" * (MAX_TRAILING_CHARACTERS + 1), ""], 1),
+        (["]", ',"more":{', "}"], 2),
+    ],
+)
+async def test_after_enough_a_few_characters_are_read_but_no_further_object(after: list[str], taken: int) -> None:
+    counted, told = Counted(1), Told("[" + item_text(1), *after)
+    await counted.take_all(parse(told.pieces(), counted.enough))
+    assert counted.taken == [item_text(1)]
+    assert told.taken == 1 + taken
+    assert told.closed
+
+
+async def test_objects_that_come_in_one_piece_with_the_last_of_enough_are_left() -> None:
+    counted, told = Counted(1), Told("[" + item_text(1) + "," + item_text(2) + "," + item_text(3), "]")
+    await counted.take_all(parse(told.pieces(), counted.enough))
+    assert counted.taken == [item_text(1)]
+    assert (told.taken, told.closed) == (1, True)
 
 
 async def test_a_further_object_after_enough_closes_the_connection() -> None:

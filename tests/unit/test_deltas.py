@@ -112,7 +112,8 @@ def test_a_tool_call_without_an_index_has_that_of_its_place() -> None:
 
 def test_channels_are_bounded() -> None:
     many = delta(tool_calls=[call("a", index=10**9), *(call("b") for _ in range(500))])
-    assert max(piece.channel for piece in many.texts) <= 128
+    assert max(piece.channel for piece in many.texts) == 128
+    assert texts(delta(tool_calls=[call("a", index=127), call("b", index=128)])) == [("a", 128), ("b", 2)]
 
 
 def test_an_older_function_call_is_the_first_tool_call() -> None:
@@ -122,6 +123,7 @@ def test_an_older_function_call_is_the_first_tool_call() -> None:
 def test_arguments_that_the_endpoint_has_read_already_are_text_again() -> None:
     whole = read(choices=choice(message={"content": None, "tool_calls": [call({"recommendations": [{"i": 1}]})]}))
     assert [json.loads(piece.text) for piece in whole.texts] == [{"recommendations": [{"i": 1}]}]
+    assert texts(delta(tool_calls=[call([{"product_name": "é\u2028"}])])) == [('[{"product_name": "é\u2028"}]', 1)]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,12 @@ def test_usage_counts_tokens_and_cached_ones() -> None:
     assert read(usage={"input_tokens": 7, "output_tokens": 2, "cache_read_input_tokens": 5}).usage == usage
 
 
-@pytest.mark.parametrize("count", [None, -1, "7", 1.5, True, 10**30, [], {}])
+@pytest.mark.parametrize("count", [1, 1.0, 10**9])
+def test_a_count_may_be_from_one_to_a_thousand_million(count: float) -> None:
+    assert read(usage={"prompt_tokens": count, "completion_tokens": 0}).usage == Usage(tokens_in=int(count))
+
+
+@pytest.mark.parametrize("count", [None, 0, -1, "7", 1.5, True, 10**9 + 1, 10**30, [], {}])
 def test_a_count_that_is_none_is_zero(count: object) -> None:
     assert read(usage={"prompt_tokens": count, "completion_tokens": 2}).usage == Usage(tokens_out=2)
 
@@ -211,6 +218,8 @@ def test_a_reason_or_a_model_that_is_no_text_is_unsaid(value: object) -> None:
 
 
 def test_a_models_name_is_one_short_line() -> None:
+    assert read(model="x" * 200).model == "x" * 200
+    assert read(model="x" * 201).model != "x" * 201
     model = read(model="gpt\n\0" + "x" * 1_000).model
     assert model is not None
     assert model.isprintable()
@@ -299,6 +308,11 @@ def test_an_error_object_is_raised_with_its_own_words() -> None:
         ({"object": "error", "message": "w", "type": "rate_limited", "code": "1300"}, "message", "w", RateLimitedError),
         ({"message": "w", "request_id": "r"}, "message", "w", EndpointRefusedError),
         ({"message": "w", "status": 401}, "message", "w", EndpointFatalError),
+        # what says that it is an error, and little more
+        ({"object": "error", "code": 500}, "message", "500", EndpointRefusedError),
+        ({"type": "error", "choices": []}, "message", "error", EndpointRefusedError),
+        ({"msg": "w"}, "message", "w", EndpointRefusedError),
+        ({"errors": ["w"]}, "message", "w", EndpointRefusedError),
         # FastAPI
         ({"detail": "w"}, "message", "w", EndpointRefusedError),
         (
@@ -365,6 +379,12 @@ def test_an_empty_error_is_none(error: object) -> None:
 )
 def test_an_event_that_says_nothing_is_no_error(body: dict[str, Any]) -> None:
     assert read(**body) == Delta()
+
+
+@pytest.mark.parametrize("message", ["text", ["text"], 5, True, None, {}])
+@pytest.mark.parametrize("field", ["delta", "message"])
+def test_a_message_that_is_no_object_says_nothing(field: str, message: object) -> None:
+    assert read(choices=[{"index": 0, field: message}]) == Delta()
 
 
 def test_an_error_that_comes_with_text_waits_until_the_text_is_given_on() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import AnswerCutError
 from pipeline.prose import MAX_BLANKS
-from pipeline.scanning import ITEM_KEYS, MAX_DEPTH, MAX_ITEM_CHARACTERS, PAIRED_KEYS, ObjectScanner
+from pipeline.scanning import MAX_DEPTH, MAX_ITEM_CHARACTERS, ObjectScanner
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine too
 
@@ -92,7 +92,7 @@ def test_items_are_found_in_every_form_of_answer(text: str, items: list[str]) ->
     assert scan(*text) == items
 
 
-@pytest.mark.parametrize("key", sorted(ITEM_KEYS))
+@pytest.mark.parametrize("key", ["i", "s", "product_id", "product_name", "relevance_score"])
 def test_each_item_key_keeps_what_follows_inside_its_object(key: str) -> None:
     text = f'{{"{key}":1,"similar":[{{"i":2}},{{"i":3}}]}}'
     assert scan(text) == scan(*text) == [text]
@@ -100,8 +100,10 @@ def test_each_item_key_keeps_what_follows_inside_its_object(key: str) -> None:
     assert scan(escaped) == scan(*escaped) == [escaped]
 
 
-@pytest.mark.parametrize("keys", [sorted(PAIRED_KEYS), sorted(PAIRED_KEYS, reverse=True)])
-def test_both_paired_keys_keep_what_follows_inside_their_object_and_either_alone_does_not(keys: list[str]) -> None:
+@pytest.mark.parametrize("keys", [("id", "score"), ("score", "id")])
+def test_both_paired_keys_keep_what_follows_inside_their_object_and_either_alone_does_not(
+    keys: tuple[str, str],
+) -> None:
     first, second = keys
     text = f'{{"{first}":1,"{second}":2,"similar":[{{"i":2}}]}}'
     assert scan(text) == scan(*text) == [text]
@@ -200,6 +202,12 @@ def test_a_malformed_object_does_not_swallow_those_that_follow() -> None:
     assert found == ['{"i":1,"s":[9}', '{"i":2,"s":8}', '{"i":3,"s":7]}', '{"i":4,"s":6}']
 
 
+def test_a_bracket_that_closes_nothing_does_not_end_the_object_around_it() -> None:
+    assert scan('{"a":1],"i":1}') == scan(*'{"a":1],"i":1}') == ['{"a":1],"i":1}']
+    spoilt = '{"i":1' + ',"a":[]' * 2 * MAX_DEPTH + ',"b":[1}'
+    assert scan(f"[{spoilt},{ITEM_TEXT}]") == [spoilt, ITEM_TEXT]
+
+
 def test_it_tells_whether_the_answer_ends_inside_its_json() -> None:
     scanner = ObjectScanner()
     states = [(list(scanner.feed(piece)), scanner.unfinished)[1] for piece in ("[", '{"i":1', "}", ",", "{", "}", "]")]
@@ -286,6 +294,78 @@ def test_reasoning_that_shows_itself_only_at_its_end_is_an_error_once_objects_ca
     assert scan_with_tags(f"I think {{so}} </think> [{ITEM_TEXT}]") == [ITEM_TEXT]
     with pytest.raises(AnswerCutError, match="</think>"):
         scan_with_tags(f"Perhaps {ITEM_TEXT}? </think> [{ITEM_TEXT}]")
+
+
+@pytest.mark.parametrize("tag", ["<Think>", "[LONG-Thoughts/]", "<" + "a" * 38 + ">"])
+def test_tags_are_found_in_any_case_and_however_they_are_cut(tag: str) -> None:
+    opens, closes = tag, tag[0] + "/" + tag[2:]
+    text = f"<{{ [ {opens.upper()}{ITEM_TEXT}{closes.lower()} so: {ITEM_TEXT}"
+    for pieces in ([text], list(text), *([text[:place], text[place:]] for place in range(len(text)))):
+        scanner = ObjectScanner([("<other>", "</other>"), (opens, closes)])
+        assert [raw for piece in pieces for raw in scanner.feed(piece)] == [ITEM_TEXT]
+
+
+def test_reasoning_ends_at_a_tag_that_comes_in_it_and_at_none_before() -> None:
+    pieces = ("<think>a</think><think>b", ITEM_TEXT, "</thi", "nk>", ITEM_TEXT)
+    assert scan_with_tags(*pieces) == scan_with_tags("".join(pieces)) == [ITEM_TEXT]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_json"),
+    [
+        ('["a"', True),
+        ("[1", True),
+        ("[-1", True),
+        ("[[", True),
+        ("[]", True),
+        ("[null", True),
+        ("[true", True),
+        ("[false", True),
+        ("[truth", False),
+        ("[sic", False),
+        ("{a", False),
+        ("{}", True),
+        ('{"', True),
+        ("(1", False),
+    ],
+)
+@pytest.mark.parametrize(
+    ("before", "is_start"),
+    [
+        ("", True),
+        (" \n", True),
+        ("```\n", True),
+        ("So:\n```json\n", True),
+        ("<think>a</think>", True),
+        ("</think>\n", True),
+        ("<think>[1] {</think> \n", True),
+        ("See ", False),
+        ("See [sic] <", False),
+        ("See" + " " * 50, False),
+        ("a ```json b ", False),
+        ("```" + "j" * 17 + "\n", False),
+        (ITEM_TEXT + "\n", False),
+        ("[1]", False),
+    ],
+)
+def test_a_bracket_begins_json_by_what_follows_and_a_list_of_values_only_at_the_start(
+    before: str, is_start: bool, text: str, is_json: bool
+) -> None:
+    begins = is_json and (is_start or text.startswith("{"))
+    expected = ([ITEM_TEXT] if ITEM_TEXT in before else []) + (["{}"] if text == "{}" else [])
+    for pieces in ([before + text], list(before + text), [before, text]):
+        scanner = ObjectScanner([("<think>", "</think>")])
+        assert [raw for piece in pieces for raw in scanner.feed(piece)] == expected
+        assert list(scanner.feed(" ") if begins else []) == []
+        assert scanner.unfinished is (begins and text not in {"{}", "[]"})
+
+
+@pytest.mark.parametrize("bracket", ["{", "["])
+@pytest.mark.parametrize("before", ["", "lamp ", "a lamp { " * 500])
+def test_blanks_after_a_bracket_do_not_hide_json_wherever_it_begins(before: str, bracket: str) -> None:
+    item = '{"i" : 1}' if bracket == "[" else '{ \n "i" : 1}'
+    text = before + (f"[ \n {item}]" if bracket == "[" else item)
+    assert scan(text) == scan(*text) == scan(before, text.removeprefix(before)) == [item]
 
 
 def test_an_item_inside_a_text_is_text() -> None:

@@ -263,11 +263,34 @@ def test_an_id_that_is_also_anothers_number_needs_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", ['{"i":1,"s":92,"i":2,"s":81}', '{"i":1,"s":92,"s":10}', '{"id":"p1","score":1,"id":"p2"}']
+    "raw",
+    [
+        '{"i":1,"s":92,"i":2}',
+        '{"i":1,"s":92,"s":10}',
+        '{"i":1,"s":92,"i":2,"s":81}',
+        '{"id":"p1","score":1,"id":"p2"}',
+        '{"id":"p1","score":1,"score":2}',
+        '{"product_id":"p1","relevance_score":1,"product_id":"p2"}',
+        '{"product_id":"p1","relevance_score":1,\n"relevance_score" : 0.5}',
+    ],
 )
 def test_an_object_that_says_the_same_twice_is_refused(raw: str) -> None:
     assert reason_of(judge_one(raw)) is RejectionReason.CONTRADICTORY
     assert isinstance(judge_one('{"i":1,"s":9,"x":{"i":2,"s":1}}'), Recommendation)
+    assert isinstance(judge_one('{"i":1,"s":9,"why":"a","why":"b"}'), Recommendation)
+
+
+def test_an_id_that_is_its_own_number_needs_no_name() -> None:
+    numbered = [Product(ProductId(str(number)), f"Product {number}") for number in (1, 2, 3)]
+    told = ('{"product_id":2,"relevance_score":0.9}', '{"id":"3","score":0.8}')
+    assert [product_of(outcome) for outcome in judge_all(*told, candidates=numbered)] == ["2", "3"]
+
+
+@pytest.mark.parametrize("key", ["i", "s"])
+def test_a_number_in_a_text_is_read_up_to_forty_characters(key: str) -> None:
+    raw = '{"i":1,"s":1}'.replace(f'"{key}":1', f'"{key}":"{"1".rjust(40)}"')
+    assert judge_one(raw) == Recommendation(Rank(1), ProductId("p1"), "Product 1", 0.01)
+    assert isinstance(judge_one(raw.replace('" ', '"  ')), Rejection)
 
 
 @pytest.mark.parametrize(
@@ -350,6 +373,13 @@ def test_scores_that_rise_down_the_list_are_kept_and_counted() -> None:
 )
 def test_a_bad_object_is_refused_with_its_reason(raw: str, reason: RejectionReason) -> None:
     assert reason_of(judge_one(raw)) is reason
+
+
+def test_an_object_that_names_no_product_is_told_so() -> None:
+    for raw in ("{}", '{"s":92}', '{"product_name":"Product 1","relevance_score":1}', '{"x":{"s":92}}'):
+        rejection = judge_one(raw)
+        assert isinstance(rejection, Rejection)
+        assert rejection.detail == "it names no product, neither by number nor by id"
 
 
 def test_the_unknown_product_is_told_before_the_bad_score() -> None:
