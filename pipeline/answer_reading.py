@@ -51,7 +51,9 @@ class _Frame(NamedTuple):
         if not (chunk.startswith(self.before) and chunk.endswith(self.end)):
             return False
         text = chunk[len(self.before) : -len(self.end)]
-        return b"}" not in text and b"\\u" not in text  # the second may be a bracket, too
+        if b"}" in text or b"\\u" in text:  # the second may be a bracket, too
+            return False
+        return b"\n" not in text and _STRING.fullmatch(text) is not None  # else it says something else, too
 
     def text_at(self, blocks: bytes, at: int) -> tuple[str, int]:
         """The text of the blocks in this frame that stand at `at`, and the place after them."""

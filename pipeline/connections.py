@@ -1,15 +1,16 @@
-"""The HTTP client that asks the endpoint: in it no answer is taken for another's, and no refusal is without end.
+"""The HTTP client that asks the endpoint: nothing is left over from one answer to the next, and no refusal is endless.
 
 A connection is kept for the next request. What comes through it while nothing is asked is the answer to no request of
 ours (a proxy has lost count, say), but aiohttp would give it to the next: so that connection is closed. Where the
-libraries do not let us see to that, no connection is kept.
+libraries do not let us see to that, no connection is kept. What comes once the next request is out is its answer:
+HTTP/1.1 has no other way to tell.
 """
 
 import asyncio
 import os
 import select
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache, partial
 from typing import Any, Protocol, runtime_checkable
@@ -21,6 +22,9 @@ from aiohttp.http import RawResponseMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from openai import DefaultAioHttpClient, DefaultAsyncHttpxClient
 
+from pipeline.errors import ConfigurationError, first_line
+from pipeline.foreign_errors import without_credentials
+
 _MOST_REFUSAL_BYTES = 65_536
 _MOST_PACKED_BYTES = 4_096  # of a compressed one: they may be a thousand times as many
 
@@ -30,6 +34,9 @@ async def open_connections(*, concurrency: int, connect_timeout_s: float) -> Asy
     """A client for this many streams at a time, with the proxies and the certificates that the environment names.
 
     It has no time-out but that of connecting. The body of a response that is no success ends after 64 KiB.
+
+    Raises:
+        ConfigurationError: certificates or a proxy that the environment names cannot be used.
     """
     settings: dict[str, Any] = {  # the arguments of both kinds of client
         "timeout": httpx2.Timeout(None, connect=connect_timeout_s),
@@ -38,27 +45,56 @@ async def open_connections(*, concurrency: int, connect_timeout_s: float) -> Asy
     }
     most = concurrency * 2
     kept = httpx2.Limits(max_connections=most, max_keepalive_connections=concurrency)
-    async with DefaultAioHttpClient(**settings, limits=kept) as watched:
+    async with _made(DefaultAioHttpClient, **settings, limits=kept) as watched:
         if _is_watched(watched):
             yield watched
             return
     unkept = httpx2.Limits(max_connections=most, max_keepalive_connections=0)
-    async with DefaultAsyncHttpxClient(**settings, limits=unkept) as careful:
+    async with _made(DefaultAsyncHttpxClient, **settings, limits=unkept) as careful:
         yield careful
+
+
+def _made(kind: Callable[..., httpx2.AsyncClient], **settings: Any) -> httpx2.AsyncClient:
+    try:
+        return kind(**settings)
+    except ValueError as error:
+        why = without_credentials(first_line(error))
+        raise ConfigurationError(f"a proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {why}") from error
 
 
 @cache
 def _trusted(certificates: str | None, folder: str | None) -> ssl.SSLContext:
     """Whom the client trusts, by the two variables that say so. Read once: it takes tens of milliseconds."""
-    del certificates, folder  # httpx2 reads them
-    return httpx2.create_ssl_context()
+    try:
+        return httpx2.create_ssl_context()  # which reads them
+    except OSError as error:
+        raise ConfigurationError(
+            f"the certificates in SSL_CERT_FILE={certificates or ''} SSL_CERT_DIR={folder or ''} cannot be read: "
+            f"{error.strerror or first_line(error)}"
+        ) from error
 
 
 async def _bound_refusal(response: httpx2.Response) -> None:
     """See to it that no more is read than the words of a refusal need: the `openai` client reads it whole."""
     if not response.is_success and isinstance(response.stream, httpx2.AsyncByteStream):
-        is_packed = response.headers.get("content-encoding", "identity").lower() != "identity"
-        response.stream = _Beginning(response.stream, _MOST_PACKED_BYTES if is_packed else _MOST_REFUSAL_BYTES)
+        response.stream = _Beginning(response.stream, _most_bytes(response.headers.get("content-encoding", "identity")))
+        if not _is_known(response.charset_encoding):
+            response.encoding = "utf-8"
+
+
+def _most_bytes(codings: str) -> int:
+    """What is read of a refusal's body as it comes."""
+    if codings.strip().lower() == "identity":
+        return _MOST_REFUSAL_BYTES
+    return 0 if "," in codings else _MOST_PACKED_BYTES  # packed twice, they may be a million times as many
+
+
+def _is_known(charset: str | None) -> bool:
+    """Whether this decodes bytes to text: Python knows codecs by names of this kind that do other things."""
+    try:
+        return charset is None or isinstance(b"words".decode(charset, "replace"), str)
+    except (LookupError, ValueError):
+        return False
 
 
 class _Beginning(httpx2.AsyncByteStream):

@@ -1,5 +1,6 @@
 """Translates what the HTTP libraries raise into our errors, at the two moments at which they do: asking and reading."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,6 +105,8 @@ def _text_of(root: BaseException) -> str:
         return str(root.message).partition("\n")[0]
     if isinstance(root, aiohttp.ServerDisconnectedError):  # its text may be an object's
         return "the server closed the connection"
+    if isinstance(root, asyncio.CancelledError):  # a time-out's
+        return "they did not come in time"
     return first_line(root)
 
 

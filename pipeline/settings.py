@@ -39,7 +39,8 @@ def _http_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets or a port that are none
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # brackets or a port that are none, a name too long
         valid = False
     if not valid or not url.isprintable() or " " in url:
         raise ValueError("must look like https://host/v1")

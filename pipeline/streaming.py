@@ -63,7 +63,11 @@ class Endpoint:
 
 @asynccontextmanager
 async def open_client(endpoint: Endpoint, *, concurrency: int) -> AsyncIterator[AsyncOpenAI]:
-    """One HTTP client for many streams at a time. Its own retries are off: attempts have one owner."""
+    """One HTTP client for many streams at a time. Its own retries are off: attempts have one owner.
+
+    Raises:
+        ConfigurationError: certificates, a proxy or the base URL cannot be used.
+    """
     async with (
         open_connections(concurrency=concurrency, connect_timeout_s=endpoint.connect_timeout_s) as connections,
         AsyncOpenAI(

@@ -70,6 +70,18 @@ def test_a_piece_is_quiet_unless_it_may_close_a_bracket(text: str, *, is_quiet: 
     assert reader.is_quiet(text_event(text)) is is_quiet
 
 
+@pytest.mark.parametrize(
+    "text", ['","error":"overloaded', '"x', 'a"\n\ndata: [DONE]\n\ndata: "', "a\nb", '","finish_reason":"stop']
+)
+def test_a_piece_that_says_something_beside_its_text_is_not_quiet(text: str) -> None:
+    reader = AnswerReader()
+    list(reader.feed(text_event("[")))
+    before, after = text_event("[").split(b'"["')
+    assert reader.is_quiet is not None
+    assert reader.is_quiet(before + b'"a"' + after)
+    assert not reader.is_quiet(before + b'"' + text.encode() + b'"' + after)
+
+
 def test_no_piece_is_quiet_before_an_event_was_seen_in_the_middle_of_one_or_after_a_finish_reason() -> None:
     reader = AnswerReader()
     before = reader.is_quiet

@@ -5,10 +5,10 @@ import logging
 
 import pytest
 
-from pipeline.errors import EndpointFatalError, EndpointRefusedError, EndpointUnreachableError
+from pipeline.errors import ConfigurationError, EndpointFatalError, EndpointRefusedError, EndpointUnreachableError
 from pipeline.streaming import check_endpoint, open_client
 from tests.fixtures.http_bytes import chunk, gzipped, head, whole
-from tests.fixtures.raw_endpoint import Connection, Play, answer, in_a_row, raw_endpoint
+from tests.fixtures.raw_endpoint import PATIENT, Connection, Play, RawEndpoint, answer, in_a_row, raw_endpoint
 from tests.fixtures.readings import ENDING, EVENTS, FIRST, Reading, assert_names_where, read_play, read_text
 from tests.fixtures.scripted_endpoint import event_of, text_event
 
@@ -169,6 +169,21 @@ async def test_a_redirect_whose_page_has_no_end_is_followed() -> None:
     assert (reading.text, reading.error) == (FIRST, None)
 
 
+async def test_an_error_packed_more_than_once_is_not_unpacked() -> None:
+    packed = b"".join(gzipped(b"".join(gzipped(error_body(message="no! " * 1_000_000)))))
+    coded = head("500 Internal Server Error", content_encoding="gzip, gzip", content_length=str(len(packed)))
+    error, _ = await refusal_by(answer(coded, packed))
+    assert "no!" not in str(error)
+
+
+@pytest.mark.parametrize("charset", ["rot13", "hex", "base64_codec", "undefined", "no-such", "utf-8", "latin-1"])
+async def test_an_error_in_whatever_charset_is_told(charset: str) -> None:
+    error, _ = await refusal_by(
+        refusing("400 Bad Request", error_body(message="no!"), f"text/plain; charset={charset}")
+    )
+    assert "no!" in str(error)
+
+
 async def test_an_error_that_grows_as_it_is_unpacked_is_cut_short() -> None:
     packed = b"".join(gzipped(error_body(message="no! " * 5_000_000)))
     play = answer(head("500 Internal Server Error", content_encoding="gzip", content_length=str(len(packed))), packed)
@@ -209,3 +224,26 @@ async def test_a_part_is_heard_to_be_refused_though_long_words_come_first() -> N
     reading, raw = await read_play(in_a_row(refused, answer(*whole(*EVENTS))))
     assert reading.error is None
     assert len(raw.requests) == 2
+
+
+# Before anything is asked
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("SSL_CERT_FILE", "/no/such/file", "SSL_CERT_FILE=/no/such/file"),
+        ("SSL_CERT_FILE", __file__, "SSL_CERT_FILE="),
+        ("HTTP_PROXY", "foo://user:secret@host", "HTTP_PROXY"),
+    ],
+)
+async def test_certificates_or_a_proxy_that_cannot_be_used_are_named(
+    name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    endpoint = RawEndpoint((), "http://127.0.0.1:9/v1").endpoint(PATIENT, base_url="http://127.0.0.1:9/v1")
+    with pytest.raises(ConfigurationError, match=words) as refused:
+        async with open_client(endpoint, concurrency=1):
+            pass
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
