@@ -21,8 +21,9 @@ help: ## list these commands
 demo: $(READY) ## a shop, a night and its recommendations, on this machine alone
 	@exec $(BIN)/recstream demo
 
+# A file stays with one worker, in the order of names: the long ones come first, and what they share is made once.
 test: $(READY) ## the whole test suite, on an embedded Postgres
-	@exec $(BIN)/python -m pytest
+	@exec $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 check: $(READY) ## lint, format, types and import contracts
 	$(BIN)/ruff check

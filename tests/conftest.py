@@ -1,4 +1,7 @@
-"""What every test may ask for: a real Postgres, and in it a fresh database that is migrated already."""
+"""What every test may ask for: a real Postgres, in it a fresh database that is migrated already, and real servers.
+
+Prefect's server and the ranker stand here, and in no folder's conftest, so that a session starts each of them once.
+"""
 
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from pipeline.database import open_connection, open_engine
 from pipeline.embedded_postgres import EmbeddedPostgres, discard_embedded_postgres, embedded_postgres
 from pipeline.schema import migrate
+from tests.fixtures.misbehaving_ranker import ranker, ranker_process
+from tests.fixtures.prefect_runs import prefect_api_url, prefect_in_reach
+
+__all__ = ["prefect_api_url", "prefect_in_reach", "ranker", "ranker_process"]
 
 _TEMPLATE = "recstream_template"
 _numbers = count(1)

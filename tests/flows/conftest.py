@@ -1,11 +1,8 @@
-"""What every test of a flow has: a Prefect server, a database of its own, and a ranker that it commands."""
+"""What every test of a flow has: its settings, which lead to a database of its own and to a ranker that it commands."""
 
 import pytest
 
-from tests.fixtures.misbehaving_ranker import MisbehavingRanker, ranker, ranker_process
-from tests.fixtures.prefect_runs import prefect_api_url, prefect_in_reach
-
-__all__ = ["prefect_api_url", "prefect_in_reach", "ranker", "ranker_process"]
+from tests.fixtures.misbehaving_ranker import MisbehavingRanker
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from pipeline.prompts import Prompt
 from pipeline.streaming import open_client, stream
 from tests.fixtures.scripted_endpoint import (
     JSON,
+    PATIENCE_S,
     Answer,
     ScriptedEndpoint,
     event_of,
@@ -72,8 +74,15 @@ async def test_what_was_learnt_holds_for_the_answers_that_follow() -> None:
 
 
 async def test_many_answers_that_are_refused_at_once_step_down_once() -> None:
-    async with scripted_endpoint(*[refusing(NO_SCHEMA)] * 8, WHOLE) as scripted:
-        assert await read(scripted, 8) == ["x"] * 8
+    all_have_asked = asyncio.Event()
+    refusal = refusing(NO_SCHEMA)
+    held = replace(refusal, steps=[all_have_asked, *refusal.steps])
+    async with scripted_endpoint(*[held] * 8, WHOLE) as scripted, asyncio.timeout(PATIENCE_S):
+        reading = asyncio.create_task(read(scripted, 8))
+        while len(scripted.bodies) < 8:  # noqa: ASYNC110 - the endpoint sets no event for the eighth request
+            await asyncio.sleep(0)
+        all_have_asked.set()
+        assert await reading == ["x"] * 8
     assert formats(scripted) == ["json_schema"] * 8 + ["json_object"] * 8
 
 
