@@ -212,6 +212,11 @@ def test_a_finish_reason_that_is_a_failure_is_an_error(reason: str) -> None:
     assert caught.value.in_band
 
 
+@pytest.mark.parametrize("reason", ["null", "NULL", "none", "None", {"type": None}, {"type": "null"}])
+def test_a_reason_that_is_none_written_out_is_unsaid(reason: object) -> None:
+    assert read(choices=choice(delta={}, finish_reason=reason)) == Delta()
+
+
 @pytest.mark.parametrize("value", [5, True, {}, [], "", None])
 def test_a_reason_or_a_model_that_is_no_text_is_unsaid(value: object) -> None:
     assert read(model=value, choices=choice(delta={}, finish_reason=value)) == Delta()

@@ -225,6 +225,7 @@ def test_a_compact_answer_has_the_scale_that_it_has_shown(told: list[str], score
         (["0.97", "1"], [0.97, 1.0]),
         (["97", "1", "0.5", "1.5"], [0.97, 0.01, 0.005, 0.015]),
         (["1", "97", "1"], [1.0, 0.97, 0.01]),
+        (["0.9", "2", "1.5"], [0.9, 0.02, 0.015]),
     ],
 )
 def test_a_full_answer_has_the_scale_that_it_has_shown(told: list[str], scores: list[float]) -> None:
