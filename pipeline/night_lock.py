@@ -1,9 +1,9 @@
 """One nightly run at a time, across all machines: a lock in Postgres that its holder's death gives back."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, Error
 
 from pipeline.database import CONNECT_TIMEOUT_S, libpq_url, translated
 from pipeline.errors import RunConflictError
@@ -33,4 +33,9 @@ async def hold_the_night(url: str) -> AsyncIterator[None]:
             raise RunConflictError(
                 "another nightly run is going on: wait for it (`recstream status` shows it) or stop it first"
             )
-        yield
+        try:
+            yield
+        finally:
+            # The server takes a moment to see that a connection has ended; the next night may begin within it.
+            with suppress(Error):  # a connection that was lost has given it back
+                await connection.execute("SELECT pg_advisory_unlock_all()")
