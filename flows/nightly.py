@@ -1,4 +1,4 @@
-"""The night: every active customer gets a ranked slate, and the complete ones are published."""
+"""The night: every active customer gets a ranked slate, and readers see them if the night passes its gates."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.parameters import NightlyParameters
-from pipeline.domain import RunId
+from pipeline.domain import RunId, RunState
 from pipeline.night import Night, open_night, working_on
 from pipeline.runs import Run, RunSummary, shards_of, summarise
 from pipeline.settings import load_settings
@@ -20,25 +20,26 @@ async def nightly(parameters: NightlyParameters | None = None) -> State[Any]:
     wanted = parameters or NightlyParameters()
     async with open_night(load_settings()) as night:
         run = await night.take_up(RunId(wanted.resume)) if wanted.resume else await night.plan(wanted.limit)
-        async with working_on(night.engine, run):
-            for shard, customers in (await shards_of(night.engine, run.run_id)).items():
-                named = recommend_shard.with_options(task_run_name=f"shard {shard}: {customers} customers")
-                await named(night, run, shard)
+        if run.state is not RunState.FINISHED:
+            async with working_on(night.engine, run, night.settings.gates):
+                for shard, customers in (await shards_of(night.engine, run, wanted.left)).items():
+                    named = recommend_shard.with_options(task_run_name=f"shard {shard}: {customers} customers")
+                    await named(night, run, shard, wanted)
         return verdict(await summarise(night.engine, run.run_id))
 
 
 @task(name="recommend-shard", cache_policy=NO_CACHE, persist_result=False, retries=0)
-async def recommend_shard(night: Night, run: Run, shard: int) -> State[Any]:
+async def recommend_shard(night: Night, run: Run, shard: int, wanted: NightlyParameters) -> State[Any]:
     """Thousands of customers in one task: inside it is one event loop with hundreds of streams."""
-    report = await night.serve(run, shard)
+    report = await night.serve(run, shard, wanted.left)
     told = f"shard {shard}: {report.customers:,} customers, {report.rows:,} rows committed"
     get_run_logger().info(told)
     return Completed(message=told)
 
 
 def verdict(summary: RunSummary) -> State[Any]:
-    """Prefect's state for what the ledger says."""
+    """Prefect's state for what the ledger says: failed too where its gates keep the night from its readers."""
     told = f"run {summary.run_id}: {summary.complete:,} of {summary.customers:,} customers, {summary.rows:,} rows"
-    if summary.left:
+    if summary.left or summary.kept_back:
         return Failed(message=f"{told}; {summary.reason}", data=summary)
     return Completed(message=told, data=summary)

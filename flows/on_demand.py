@@ -9,7 +9,8 @@ from prefect.states import Completed, Failed
 from flows.parameters import OnDemandParameters
 from pipeline.database import open_engine
 from pipeline.domain import CustomerId, RunId, SlateState
-from pipeline.one_customer import customer_run
+from pipeline.errors import UnknownCustomerError
+from pipeline.one_customer import ERASED, customer_run
 from pipeline.provided_database import provided_database
 from pipeline.reading import ReadSlate, read_slate
 from pipeline.settings import Settings, load_settings
@@ -23,7 +24,8 @@ async def on_demand(parameters: OnDemandParameters) -> State[Any]:
         run_id = await _serve(customer_id, settings)
         async with open_engine(url, connections=1) as engine:
             slate = await read_slate(engine, customer_id, run_id)
-    assert slate is not None  # noqa: S101 - serving him made one
+    if slate is None:
+        raise UnknownCustomerError(ERASED)
     return verdict(slate)
 
 

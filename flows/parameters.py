@@ -1,9 +1,13 @@
 """What the flows may be told. An unknown parameter is refused, so that a misspelt one never passes in silence."""
 
-from typing import Annotated, Self
+from collections.abc import Collection
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pipeline.domain import SlateState
+from pipeline.runs import LEFT
 
 
 class NightlyParameters(BaseModel):
@@ -13,6 +17,18 @@ class NightlyParameters(BaseModel):
 
     limit: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Only the first so many customers.")
     resume: UUID | None = Field(default=None, description="Go on with this run instead of starting one.")
+    only: Literal["failed"] | None = Field(default=None, description="Of the run that is resumed, only these slates.")
+
+    @property
+    def left(self) -> Collection[SlateState]:
+        """The states of the slates that are to be made."""
+        return LEFT if self.only is None else (SlateState(self.only),)
+
+    @model_validator(mode="after")
+    def _only_of_a_run(self) -> Self:
+        if self.only is not None and self.resume is None:
+            raise ValueError("only is for a run that is resumed: a new run has no slates yet")
+        return self
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:

@@ -68,19 +68,20 @@ def prefect_server(tell: Callable[[str], None]) -> Iterator[None]:
     api_url = server_in_reach()
     if api_url is not None:
         tell(f"Prefect: using the server at {api_url}")
-        with _talking_to(api_url):
+        with talking_to(api_url):
             yield
         return
     tell("Prefect: no server in reach, so a temporary one starts for this run (about 10 s) …")
     # It outlives the block, because Prefect sends its last records when the interpreter ends.
     lasting = ExitStack()
     atexit.register(lasting.close)
-    with _talking_to(lasting.enter_context(temporary_server())):
+    with talking_to(lasting.enter_context(temporary_server())):
         yield
 
 
 @contextmanager
-def _talking_to(api_url: str) -> Iterator[None]:
+def talking_to(api_url: str) -> Iterator[None]:
+    """Prefect's client talks to the server at `api_url` inside."""
     from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415 - as above
 
     with temporary_settings({PREFECT_API_URL: api_url}):

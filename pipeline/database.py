@@ -1,5 +1,6 @@
 """The way to Postgres: engines, single connections, and the one place where its errors become ours."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
@@ -8,19 +9,33 @@ from importlib.resources import files
 from urllib.parse import unquote
 
 import psycopg
+from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, event, make_url, text
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.elements import TextClause
 
 from pipeline.errors import ConfigurationError, DatabaseError, DatabaseUnavailableError, first_line
+from pipeline.roles import Role, explained, taking
 
 CONNECT_TIMEOUT_S = 10
 POOL_TIMEOUT_S = 60
+# A machine that vanishes says nothing: within half a minute its connections are known to be lost. An address that has
+# options of its own for this keeps them.
+_KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
+# The server too is to notice that a machine of ours has vanished, for its locks stand until then. And a statement that
+# has waited for a lock has to see what was committed meanwhile, whatever the database's default is.
+_SESSION = (
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4;"
+    "SET tcp_user_timeout = 30000; SET default_transaction_isolation = 'read committed'"
+)
+NIGHT_LOCK = "recstream: one nightly run at a time"
+"""The advisory lock of nightly runs, which a migration takes as well."""
 
 
 @cache
@@ -42,7 +57,7 @@ def sqlalchemy_url(url: str) -> URL:
 
 
 def libpq_url(url: str) -> str:
-    """The same address for psycopg itself: exactly the options that SQLAlchemy would hand over.
+    """The same address for psycopg itself: the options that SQLAlchemy would hand over, and ours for lost connections.
 
     Raises:
         ConfigurationError: the address cannot be read.
@@ -50,7 +65,7 @@ def libpq_url(url: str) -> str:
     parsed = sqlalchemy_url(url)
     with _refusing_unreadable_addresses():
         _, options = parsed.get_dialect()().create_connect_args(parsed)
-        return make_conninfo(**options)
+        return make_conninfo(**{**_KEEPALIVES, **options})
 
 
 def address(url: str) -> str:
@@ -76,23 +91,31 @@ def _refusing_unreadable_addresses() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def open_engine(url: str, *, connections: int) -> AsyncIterator[AsyncEngine]:
+async def open_engine(url: str, *, connections: int, role: Role | None = Role.WRITER) -> AsyncIterator[AsyncEngine]:
     """A pool of at most `connections` connections, closed at the end.
+
+    They act as `role`, or as the login itself where that is None.
 
     Raises:
         ConfigurationError: the address cannot be read.
         DatabaseUnavailableError: nobody answers, or the server refuses the login.
+        SchemaError: the database has no such role.
+        DatabaseError: the login has not been granted the role.
     """
     libpq_url(url)  # refuses an address that cannot be read, before anything is opened
+    parsed = sqlalchemy_url(url)
+    keepalives = {name: value for name, value in _KEEPALIVES.items() if name not in parsed.query}
     engine = create_async_engine(
-        sqlalchemy_url(url),
+        parsed,
         poolclass=_Pool,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "recstream"},
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "recstream", **keepalives},
     )
+    if role is not None:
+        event.listen(engine.sync_engine, "connect", partial(_take_role, role=role, url=url))
     event.listen(engine.sync_engine, "handle_error", partial(_replace_error, url=url))
     try:
         with translated(url):
@@ -101,6 +124,16 @@ async def open_engine(url: str, *, connections: int) -> AsyncIterator[AsyncEngin
         yield engine
     finally:
         await engine.dispose()
+
+
+def _take_role(connection: DBAPIConnection, entry: ConnectionPoolEntry, role: Role, url: str) -> None:
+    """Every connection of a pool begins so. The commit keeps a later rollback from undoing it."""
+    driver = entry.driver_connection
+    assert isinstance(driver, AsyncConnection)  # noqa: S101 - what every engine of ours is made of
+    with explained(role, driver.info.user, address(url)):
+        connection.cursor().execute(taking(role))
+        connection.cursor().execute(_SESSION)
+    connection.commit()
 
 
 class _Pool(AsyncAdaptedQueuePool):
@@ -125,11 +158,17 @@ def _replace_error(context: ExceptionContext, url: str) -> BaseException | None:
 
 
 @contextmanager
-def open_connection(url: str, *, autocommit: bool = False) -> Iterator[psycopg.Connection]:
+def open_connection(
+    url: str, *, autocommit: bool = False, role: Role | None = Role.WRITER
+) -> Iterator[psycopg.Connection]:
     """One plain psycopg connection: commits at the end, rolls back on an error, always closes.
+
+    It acts as `role`, or as the login itself where that is None.
 
     Raises:
         DatabaseUnavailableError: nobody answers, or the connection was lost.
+        SchemaError: the database has no such role.
+        DatabaseError: the login has not been granted the role, or a statement was refused.
     """
     with translated(url):
         connection = psycopg.connect(
@@ -139,7 +178,33 @@ def open_connection(url: str, *, autocommit: bool = False) -> Iterator[psycopg.C
             application_name="recstream",
         )
         with connection:
+            if role is not None:
+                with explained(role, connection.info.user, address(url)):
+                    connection.execute(taking(role))
+                connection.commit()
             yield connection
+
+
+async def connect_as_writer(url: str, application_name: str) -> AsyncConnection:
+    """A connection whose every statement is a transaction of its own, acting as the writer; the caller closes it.
+
+    Raises:
+        ConfigurationError: the address cannot be read.
+        SchemaError: the database has no role for the writer.
+        DatabaseError: the login has not been granted it.
+        psycopg.Error: anything else; `translate` makes it one of ours.
+    """
+    connection = await AsyncConnection.connect(
+        libpq_url(url), autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name=application_name
+    )
+    try:
+        with explained(Role.WRITER, connection.info.user, address(url)):
+            await connection.execute(taking(Role.WRITER))
+            await connection.execute(_SESSION)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
 
 
 def server_time(url: str) -> datetime:
@@ -165,15 +230,19 @@ def translated(url: str) -> Iterator[None]:
     except psycopg.Error as error:
         raise translate(error, url) from error
     except SQLAlchemyError as error:
+        if isinstance(error.__context__, DBAPIError):  # what went wrong first; this one is of the clearing up
+            raise translate(error.__context__.orig or error.__context__, url) from error
         raise DatabaseError(f"the database at {address(url)} could not be used: {first_line(error)}") from error
 
 
 def translate(error: BaseException, url: str) -> DatabaseError:
     """Our error for one of psycopg's."""
     if is_connection_lost(error):
+        said = first_line(error)
+        runs = _LOGIN_REFUSED.search(said) is not None
         return DatabaseUnavailableError(
-            f"the database at {address(url)} cannot be reached: {first_line(error)}; "
-            "start it, or set DATABASE_URL to one that runs"
+            f"the database at {address(url)} cannot be reached: {said}; "
+            + ("create it, or mend DATABASE_URL" if runs else "start it, or set DATABASE_URL to one that runs")
         )
     return DatabaseError(f"the database at {address(url)} refused a statement: {first_line(error)}")
 
@@ -184,3 +253,28 @@ def is_connection_lost(error: BaseException) -> bool:
         return False
     state = getattr(error, "sqlstate", None)
     return state is None or state[:2] in {"08", "57", "28", "3D"}
+
+
+# The server going away or coming back, a query cancelled, and transactions that only got into each other's way.
+_PASSING = {"40001", "40003", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "57P05"}
+# The connection itself, and a server short of connections, memory or disk.
+_PASSING_CLASSES = {"08", "53"}
+# libpq gives no SQLSTATE of a refused login, so its words must tell; one in another language is tried again in vain.
+_LOGIN_REFUSED = re.compile(
+    r"authentication failed|no password supplied|pg_hba\.conf|FATAL: .*(does not exist|permission denied|not permitted)"
+)
+
+
+def may_pass(error: BaseException) -> bool:
+    """True where the same transaction may well succeed a little later, as after a restart of Postgres."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    if error.sqlstate is not None:
+        return is_passing(error.sqlstate)
+    lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    return lost and _LOGIN_REFUSED.search(str(error)) is None
+
+
+def is_passing(sqlstate: str) -> bool:
+    """True of the SQLSTATEs that are worth another try: exactly these are, and nothing else."""
+    return sqlstate in _PASSING or sqlstate[:2] in _PASSING_CLASSES

@@ -20,10 +20,14 @@ class RunKind(StrEnum):
 
 
 class RunState(StrEnum):
-    """FINISHED: every customer has a complete slate. FAILED and CANCELLED can be resumed."""
+    """FINISHED: every customer has a complete slate. FAILED and CANCELLED can be resumed.
+
+    DRAINING is RUNNING without taking on more customers.
+    """
 
     PLANNED = "planned"
     RUNNING = "running"
+    DRAINING = "draining"
     FINISHED = "finished"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -40,8 +44,9 @@ class SlateState(StrEnum):
 
 
 class Ending(StrEnum):
-    """How one attempt's answer ended. COMPLETE and ENOUGH are good; every other one has its typed error."""
+    """How one attempt's answer ended. COMPLETE and ENOUGH are good; an attempt begins as IN_FLIGHT."""
 
+    IN_FLIGHT = "in_flight"  # it goes on, or its process died and nobody has opened the slate since
     COMPLETE = "complete"  # the model said stop, with at least one recommendation
     ENOUGH = "enough"  # all that was asked for is here: we closed early
     EMPTY = "empty"  # the model said stop without one recommendation
@@ -57,6 +62,8 @@ class Ending(StrEnum):
     ENDPOINT_ERROR = "endpoint_error"
     FATAL = "fatal"
     ABANDONED = "abandoned"  # the reader left the loop, or the process was stopped
+    TAKEN_OVER = "taken_over"  # another has opened the slate meanwhile
+    DIED = "died"  # its process ended without a word: whoever opened the slate next says so
 
 
 class RejectionReason(StrEnum):

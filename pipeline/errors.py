@@ -9,6 +9,7 @@
     ├── DatabaseError                 Postgres refused a statement that should have worked
     │   ├── DatabaseUnavailableError  nobody answers at the database's address, or it went away
     │   ├── RowRefusedError           Postgres refuses one row; its neighbours are not touched
+    │   ├── SlateTakenOverError       another attempt has opened the slate since: this one writes no more
     │   └── SchemaError               the tables are missing, older or newer than this code
     └── AnswerError                   an attempt at an answer did not end well; items before it stand
         ├── EndpointUnreachableError  no connection, or it ended before an answer began
@@ -63,6 +64,10 @@ class DatabaseUnavailableError(DatabaseError):
 
 class RowRefusedError(DatabaseError):
     """Postgres refuses this one row; its neighbours are not touched."""
+
+
+class SlateTakenOverError(DatabaseError):
+    """Another attempt has opened the slate since, or it is there no more: this one can write nothing to it."""
 
 
 class SchemaError(DatabaseError):

@@ -1,68 +1,46 @@
-"""Commits recommendation rows in groups without making any row wait for a timer.
+"""Commits the recommendation rows of a run in groups without making any row wait for a timer.
 
-Callers hand over a row and wait until it is durable. One committer takes everything that arrived while the last
+Callers hand over a row and wait until it is durable. A committer takes everything that arrived while the last
 transaction was committing, writes it in one statement, commits, and releases each caller. An idle system commits a row
-at once; a busy one commits many together. One row that Postgres refuses is found and refused alone.
+at once; a busy one commits many together. Where many arrive while a transaction is committing, a second committer takes
+them: rows are made ready while the server works.
+
+One row that Postgres refuses is found and refused alone, and a row of an attempt whose slate has been opened by another
+is not written.
 """
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from functools import cache
-from importlib.resources import files
-from uuid import UUID
+from datetime import date, datetime
+from typing import Final
 
-import psycopg
-from psycopg import AsyncConnection
+from pipeline.committing import Committer, Fate, Row
+from pipeline.domain import RunId
+from pipeline.errors import DatabaseError, DatabaseUnavailableError, RowRefusedError
 
-from pipeline.database import CONNECT_TIMEOUT_S, libpq_url, translate
-from pipeline.domain import CustomerId, Recommendation, RunId
-from pipeline.errors import DatabaseError, DatabaseUnavailableError, RowRefusedError, first_line
+__all__ = ["MAX_WAITING", "GroupCommit", "Row", "Tell", "open_group_commit", "tell_nobody"]
 
-MAX_GROUP = 2_000
-RECONNECT_TRIES = 6
-_LONGEST_PAUSE_S = 5.0
+MAX_WAITING: Final = 1_000  # one transaction takes them all; of 64 rows on, more of them make no row much cheaper
+COMMITTERS: Final = 2
+WORTH_SHARING: Final = 64  # rows; a second transaction is no gain for fewer
 
-# Data, constraints, a view's check option, limits such as the size of an index entry, and what a trigger raises.
-_FAULTS_OF_A_ROW = {"22", "23", "44", "54", "P0"}
+Tell = Callable[[Sequence[Row]], None]
+"""Is called with rows that are committed, after their callers were released. It may neither wait nor raise."""
 
-RowKey = tuple[UUID, str, int, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of `recommendations`, ready to be written."""
-
-    run_id: RunId
-    customer_id: CustomerId
-    recommendation: Recommendation
-    provenance: str
-    attempt: int
-
-    @property
-    def key(self) -> RowKey:
-        """The row's place and what stands there: two rows of one key are the same row."""
-        return (self.run_id, self.customer_id, self.recommendation.rank, self.recommendation.product_id)
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    row: Row
-    durable: "asyncio.Future[datetime]"
+_Durable = asyncio.Future[datetime]
+_Group = Sequence[tuple[_Durable, Row]]
 
 
 class GroupCommit:
-    """The writer of one event loop. Open it with `open_group_commit`."""
+    """The writer of one run in one event loop. Open it with `open_group_commit`."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._connection: AsyncConnection | None = None
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
         self._arrived = asyncio.Event()
-        self._waiting: list[_Waiting] = []
-        self._unreleased: set[asyncio.Future[datetime]] = set()
+        self._room = asyncio.Semaphore(MAX_WAITING)
+        self._waiting: dict[_Durable, Row] = {}
+        self._committing = 0
         self._ended = False
 
     async def commit(self, row: Row) -> datetime:
@@ -70,163 +48,125 @@ class GroupCommit:
 
         Raises:
             RowRefusedError: Postgres refuses this row, or another row holds its rank or its product.
+            SlateTakenOverError: another has opened the slate since, or it is there no more.
             DatabaseUnavailableError: the server stayed away, or the writer has ended; the row may be handed over again.
             DatabaseError: Postgres takes no row at all, as when the table is not there.
         """
-        if self._ended:
-            raise _writer_has_ended()
-        waiting = _Waiting(row, asyncio.get_running_loop().create_future())
-        self._unreleased.add(waiting.durable)
-        waiting.durable.add_done_callback(self._unreleased.discard)
-        self._waiting.append(waiting)
-        self._arrived.set()
-        return await waiting.durable
+        await self._room.acquire()
+        durable: _Durable = asyncio.get_running_loop().create_future()
+        self._waiting[durable] = row
+        self._offer()
+        try:
+            if self._ended:
+                raise _writer_has_ended()
+            return await durable
+        finally:
+            if self._waiting.pop(durable, None) is not None:  # nobody has taken the row, and nobody will
+                self._room.release()
 
-    async def run(self) -> None:
-        """Commit what arrives, until cancelled."""
+    async def run(self, committer: Committer) -> None:
+        """Commit what arrives over this connection, until cancelled."""
         try:
             while True:
                 await self._arrived.wait()
-                group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
-                if not self._waiting:
-                    self._arrived.clear()
-                await self._commit_group([waiting for waiting in group if not waiting.durable.done()])
+                group = self._take()
+                try:
+                    await self._commit_group(committer, group)
+                finally:
+                    _abandon(durable for durable, _ in group)
+                    self._committing -= 1
+                    self._offer()
         finally:
-            self._abandon()
-            await self._disconnect()
+            self._ended = True
+            _abandon(self._waiting)
+            await committer.close()
 
-    def _abandon(self) -> None:
-        """Release the callers that nobody else will release, however the writer came to its end."""
-        self._ended = True
-        for durable in self._unreleased:
-            if not durable.done():
-                durable.set_exception(_writer_has_ended())
+    def _offer(self) -> None:
+        """Wake a committer, if there is something for one to do."""
+        if self._takable():
+            self._arrived.set()
 
-    async def _commit_group(self, group: Sequence[_Waiting]) -> None:
-        if not group:
-            return
-        try:
-            committed = await self._write_persistently([waiting.row for waiting in group])
-        except DatabaseError as error:
-            if len(group) > 1 and isinstance(error, RowRefusedError):
-                middle = len(group) // 2
-                await self._commit_group(group[:middle])
-                await self._commit_group(group[middle:])
-            else:
-                _release(group, error)
-        else:
-            _release(group, committed)
+    def _takable(self) -> int:
+        """How many rows the next committer takes. A second one takes none before they are many.
 
-    async def _write_persistently(self, rows: Sequence[Row]) -> dict[RowKey, datetime]:
-        """Write the rows; a lost connection is tried again, for what was committed unseen is recognised then."""
-        for attempt in range(1, RECONNECT_TRIES + 1):
+        Of many, the first takes half: callers that are released together come back together, so the second would find
+        none of them for ever.
+        """
+        waiting = len(self._waiting)
+        if self._committing:
+            return waiting if waiting >= WORTH_SHARING else 0
+        return waiting // 2 if waiting >= WORTH_SHARING else waiting
+
+    def _take(self) -> _Group:
+        waiting, takable = list(self._waiting.items()), self._takable()
+        group, self._waiting = waiting[:takable], dict(waiting[takable:])
+        for _ in group:
+            self._room.release()
+        self._committing += 1
+        self._arrived.clear()
+        self._offer()
+        return group
+
+    async def _commit_group(self, committer: Committer, group: _Group) -> None:
+        """Release every caller of the group. What Postgres refuses is cut in halves until the poisoned row is alone."""
+        parts = [group] if group else []
+        while parts:
+            part = parts.pop()
             try:
-                return await self._write(rows)
-            except (psycopg.Error, UnicodeError) as error:
-                if _is_fault_of_a_row(error):
-                    raise RowRefusedError(f"Postgres refuses the row: {first_line(error)}") from error
-                await self._disconnect()
-                may_pass = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
-                if attempt == RECONNECT_TRIES or not may_pass:
-                    raise translate(error, self._url) from error
-                await asyncio.sleep(random.uniform(0.5, 1) * min(2**attempt / 10, _LONGEST_PAUSE_S))  # noqa: S311 - jitter
-        raise AssertionError("the loop above returns or raises")
+                fates = await committer.commit([row for _, row in part])
+            except RowRefusedError as error:
+                if len(part) == 1:
+                    _release(part, [error])
+                else:
+                    middle = len(part) // 2
+                    parts += [part[middle:], part[:middle]]
+            except DatabaseError as error:
+                for rest in (part, *parts):
+                    _release(rest, [error] * len(rest))
+                return
+            else:
+                _release(part, fates)
+                self._tell([row for (_, row), fate in zip(part, fates, strict=True) if isinstance(fate, datetime)])
 
-    async def _write(self, rows: Sequence[Row]) -> dict[RowKey, datetime]:
-        connection = await self._connected()
-        cursor = await connection.execute(_insert(), _columns(rows))
-        committed = _moments(await cursor.fetchall())
-        if unseen := [row for row in rows if row.key not in committed]:
-            cursor = await connection.execute(_SAME_ROWS, _columns(unseen))
-            committed |= _moments(await cursor.fetchall())
-        return committed
 
-    async def _connected(self) -> AsyncConnection:
-        if self._connection is None or self._connection.closed:
-            # One statement is one transaction: its rows come back after its COMMIT, in a single round trip.
-            self._connection = await AsyncConnection.connect(
-                libpq_url(self._url),
-                autocommit=True,
-                connect_timeout=CONNECT_TIMEOUT_S,
-                application_name="recstream writer",
-            )
-            await self._connection.execute("SET synchronous_commit = on")  # whatever the server's default is
-        return self._connection
-
-    async def _disconnect(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
+def tell_nobody(_: Sequence[Row]) -> None:
+    """For a writer whose rows nobody listens for."""
 
 
 @asynccontextmanager
-async def open_group_commit(url: str) -> AsyncIterator[GroupCommit]:
-    """A running writer; at the end it stops, and callers that still wait get an error."""
-    writer = GroupCommit(url)
-    committer = asyncio.create_task(writer.run(), name="group commit")
+async def open_group_commit(
+    url: str, run_id: RunId, day: date, provenance: str, *, tell: Tell = tell_nobody
+) -> AsyncIterator[GroupCommit]:
+    """A running writer of this run; at the end it stops, and callers that still wait get an error."""
+    writer = GroupCommit(tell)
+    committers = [Committer(url, run_id, day, provenance) for _ in range(COMMITTERS)]
+    committing = [asyncio.create_task(writer.run(committer), name="group commit") for committer in committers]
     try:
         yield writer
     finally:
-        committer.cancel()
-        (ended_by,) = await asyncio.gather(committer, return_exceptions=True)
-        if isinstance(ended_by, Exception):
-            raise ended_by
-
-
-# Of these rows those that an earlier transaction had committed exactly so.
-_SAME_ROWS = """
-    SELECT there.run_id, there.customer_id, there.rank, there.product_id, there.committed_at
-    FROM unnest(%(run_ids)s::uuid[], %(customer_ids)s::text[], %(ranks)s::integer[], %(product_ids)s::text[])
-         AS sent (run_id, customer_id, rank, product_id)
-    JOIN recommendations AS there USING (run_id, customer_id, rank, product_id)
-"""
-
-
-@cache
-def _insert() -> bytes:
-    return (files("pipeline") / "sql" / "commit_recommendations.sql").read_bytes()
-
-
-def _columns(rows: Sequence[Row]) -> dict[str, list[object]]:
-    return {
-        "run_ids": [row.run_id for row in rows],
-        "customer_ids": [row.customer_id for row in rows],
-        "ranks": [row.recommendation.rank for row in rows],
-        "product_ids": [row.recommendation.product_id for row in rows],
-        "product_names": [row.recommendation.product_name for row in rows],
-        "relevance_scores": [row.recommendation.relevance_score for row in rows],
-        "provenances": [row.provenance for row in rows],
-        "attempts": [row.attempt for row in rows],
-    }
-
-
-def _moments(rows: Sequence[tuple[UUID, str, int, str, datetime]]) -> dict[RowKey, datetime]:
-    return {(run_id, customer_id, rank, product_id): at for run_id, customer_id, rank, product_id, at in rows}
-
-
-def _is_fault_of_a_row(error: psycopg.Error | UnicodeError) -> bool:
-    """True where another row may well be taken. What psycopg refuses by itself, as U+0000, has no SQLSTATE."""
-    if isinstance(error, (psycopg.DataError, UnicodeError)):
-        return True
-    return error.sqlstate is not None and error.sqlstate[:2] in _FAULTS_OF_A_ROW
+        for task in committing:
+            task.cancel()
+        for ended_by in await asyncio.gather(*committing, return_exceptions=True):
+            if isinstance(ended_by, Exception):
+                raise ended_by
 
 
 def _writer_has_ended() -> DatabaseUnavailableError:
     return DatabaseUnavailableError("the writer has ended and the row is not known to be durable: hand it over again")
 
 
-def _release(group: Sequence[_Waiting], result: dict[RowKey, datetime] | DatabaseError) -> None:
-    for waiting in group:
-        if waiting.durable.done():
+def _abandon(callers: Iterable[_Durable]) -> None:
+    """Release those whom nobody else will release, however the writer came to its end."""
+    for durable in callers:
+        if not durable.done():
+            durable.set_exception(_writer_has_ended())
+
+
+def _release(group: _Group, fates: Sequence[Fate | DatabaseError]) -> None:
+    for (durable, _), fate in zip(group, fates, strict=True):
+        if durable.done():
             continue  # its caller was cancelled; the row stands all the same
-        if isinstance(result, DatabaseError):
-            waiting.durable.set_exception(result)
-        elif (committed_at := result.get(waiting.row.key)) is not None:
-            waiting.durable.set_result(committed_at)
+        if isinstance(fate, datetime):
+            durable.set_result(fate)
         else:
-            waiting.durable.set_exception(
-                RowRefusedError(
-                    f"rank {waiting.row.recommendation.rank} or product {waiting.row.recommendation.product_id!r} "
-                    "is taken by another row of the slate"
-                )
-            )
+            durable.set_exception(fate)

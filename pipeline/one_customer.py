@@ -7,15 +7,19 @@ from dataclasses import dataclass
 
 from pipeline.database import open_engine
 from pipeline.domain import CommittedRecommendation, CustomerId, RunId, RunKind
+from pipeline.errors import UnknownCustomerError
 from pipeline.night import ENGINE_CONNECTIONS, require_answer, working_on
 from pipeline.profiles import read_profiles
 from pipeline.provided_database import provided_database
 from pipeline.provisioning import provided_endpoint
 from pipeline.recommending import recommend
+from pipeline.run_lock import hold_new_run
 from pipeline.runs import Run, plan_run
 from pipeline.schema import require_current
 from pipeline.services import ShardServices, open_shard_services, ranker_of
 from pipeline.settings import Settings
+
+ERASED = "the customer was erased, or left the customers table, while he was being served"  # the ledger keeps no name
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ async def customer_run(customer_id: CustomerId, settings: Settings) -> AsyncIter
         await asyncio.to_thread(require_current, url)
         with provided_endpoint(settings) as endpoint:
             await require_answer(endpoint)
-            async with open_engine(url, connections=ENGINE_CONNECTIONS) as engine:
+            async with open_engine(url, connections=ENGINE_CONNECTIONS) as engine, hold_new_run(url) as run_id:
                 run = await plan_run(
                     engine,
                     RunKind.ON_DEMAND,
@@ -46,9 +50,10 @@ async def customer_run(customer_id: CustomerId, settings: Settings) -> AsyncIter
                     slate_size=settings.slate_size,
                     shard_size=1,
                     only=[customer_id],
+                    run_id=run_id,
                 )
                 async with (
-                    working_on(engine, run),
+                    working_on(engine, run, settings.gates),
                     open_shard_services(settings, url, endpoint, run) as services,
                     aclosing(_rows(customer_id, run, services)) as rows,
                 ):
@@ -57,6 +62,8 @@ async def customer_run(customer_id: CustomerId, settings: Settings) -> AsyncIter
 
 async def _rows(customer_id: CustomerId, run: Run, services: ShardServices) -> AsyncGenerator[CommittedRecommendation]:
     profiles = await read_profiles(services.engine, [customer_id], run.as_of, services.habits)
+    if customer_id not in profiles:
+        raise UnknownCustomerError(ERASED)
     candidates = await services.candidates.candidates(list(profiles.values()))
     async with aclosing(recommend(profiles[customer_id], candidates[customer_id], services.slate)) as rows:
         async for row in rows:

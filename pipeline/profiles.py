@@ -1,13 +1,15 @@
 """Reads profiles from Postgres: the customers of one page in one statement, however long their histories are."""
 
-from collections.abc import AsyncGenerator, Sequence
-from datetime import datetime
+from collections.abc import AsyncGenerator, Collection, Sequence
+from datetime import date, datetime
 
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.database import statement
-from pipeline.domain import CustomerId, ProductId, Profile, RunId
+from pipeline.domain import CustomerId, ProductId, Profile, RunId, SlateState
+from pipeline.persistence import persistent
+from pipeline.runs import LEFT
 from pipeline.segments import History, ShopHabits, segments_of
 
 PAGE = 200
@@ -15,23 +17,33 @@ MAX_PINNED = 500
 
 
 async def unfinished_customers(
-    engine: AsyncEngine, run_id: RunId, shard: int, *, page: int = PAGE
+    engine: AsyncEngine,
+    run_id: RunId,
+    day: date,
+    shard: int,
+    left: Collection[SlateState] = LEFT,
+    *,
+    page: int = PAGE,
 ) -> AsyncGenerator[list[CustomerId]]:
-    """Yield the shard's customers whose slates are not complete, a page at a time, by keyset: memory stays flat."""
+    """Yield the shard's customers whose slates are in one of these states, a page at a time, by keyset.
+
+    Memory stays flat, and whoever has been served meanwhile is not met again.
+    """
+    wanted = {"run_id": run_id, "day": day, "shard": shard, "left": [str(state) for state in left], "page": page}
     after = ""
-    while True:
-        async with engine.connect() as connection:
-            found = await connection.scalars(
-                statement("unfinished_customers"),
-                {"run_id": run_id, "shard": shard, "after": after, "page": page},
-            )
-            customer_ids = [CustomerId(customer_id) for customer_id in found]
-        if not customer_ids:
-            return
+    while customer_ids := await _page_of_customers(engine, wanted | {"after": after}):
         yield customer_ids
         after = customer_ids[-1]
 
 
+@persistent
+async def _page_of_customers(engine: AsyncEngine, wanted: dict[str, object]) -> list[CustomerId]:
+    async with engine.connect() as connection:
+        found = await connection.scalars(statement("unfinished_customers"), wanted)
+        return [CustomerId(customer_id) for customer_id in found]
+
+
+@persistent
 async def read_profiles(
     engine: AsyncEngine, customer_ids: Sequence[CustomerId], as_of: datetime, habits: ShopHabits
 ) -> dict[CustomerId, Profile]:

@@ -1,6 +1,7 @@
 """The flow of one slate: profile → prompt → stream → parse → validate → write, attempt after attempt."""
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -30,6 +31,8 @@ from pipeline.errors import (
     EndpointUnreachableError,
     PromptRefusedError,
     RateLimitedError,
+    RecstreamError,
+    SlateTakenOverError,
 )
 from pipeline.group_commit import GroupCommit
 from pipeline.parsing import parse
@@ -40,6 +43,7 @@ from pipeline.validation import Judge, remaining, validate
 from pipeline.writing import write
 
 MOST_REFUSALS_IN_A_ROW = 20
+_log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 30.0
 
 _ENDINGS: tuple[tuple[type[AnswerError], Ending], ...] = (
@@ -94,13 +98,42 @@ async def recommend(
 ) -> AsyncGenerator[CommittedRecommendation]:
     """Yield each recommendation once it is durable; go on where an earlier try broke off.
 
-    How the slate ended stands in the ledger. A customer whose attempts all fail raises nothing: the night goes on.
+    How the slate ended stands in the ledger. A customer whose attempts all fail raises nothing, nor does one whose
+    slate is opened by another meanwhile, or who is erased: the night goes on.
 
     Raises:
         EndpointFatalError: no customer can be served; the run must stop.
         DatabaseError: the rows yielded before are durable, nothing more can be written.
     """
+    try:
+        async with aclosing(_opened(profile, candidates, services)) as rows:
+            async for row in rows:
+                yield row
+    except SlateTakenOverError as lost:
+        _log.info("%s", lost)
+
+
+async def _opened(
+    profile: Profile, candidates: Sequence[Product], services: SlateServices
+) -> AsyncGenerator[CommittedRecommendation]:
     slate = await services.ledger.open(profile.customer_id, candidates, services.slate_size)
+    if slate.state is SlateState.COMPLETE:
+        return
+    try:
+        async with aclosing(_attempts(profile, candidates, slate, services)) as rows:
+            async for row in rows:
+                yield row
+    except SlateTakenOverError:
+        raise
+    except BaseException:
+        if slate.state is SlateState.STREAMING:
+            await services.ledger.give_back(slate)
+        raise
+
+
+async def _attempts(
+    profile: Profile, candidates: Sequence[Product], slate: Slate, services: SlateServices
+) -> AsyncGenerator[CommittedRecommendation]:
     problem: AnswerError | None = None
     shortfall = ""
     for tried in range(services.attempts):
@@ -136,29 +169,38 @@ class _Attempt:
         self.shortfall = ""
 
     async def run(self) -> AsyncGenerator[CommittedRecommendation]:
-        slate, ending = self._slate, Ending.ABANDONED
-        slate.attempt += 1
+        await self._services.ledger.begin_attempt(self._slate, self._prompt.input_hash)
         try:
             async with aclosing(self._rows()) as rows:
                 async for row in rows:
-                    slate.note_row()
+                    self._slate.note_row()
                     yield row
-            ending = Ending.COMPLETE if self._record.finish_reason or not self._judge.enough() else Ending.ENOUGH
-            self.shortfall = self._judge.shortfall()
         except AnswerError as error:
-            self.problem, ending = error, _ending_of(error)
-        finally:
-            self._record.refused_objects, self._record.score_rises = self._judge.refused, self._judge.score_rises
-            await self._services.ledger.record_attempt(
-                slate,
-                self._record,
-                ending,
-                None if self.problem is None else str(self.problem),
-                self._prompt.input_hash,
-            )
+            self.problem = error
+            await self._end(_ending_of(error), error)
+        except SlateTakenOverError as lost:
+            await self._end(Ending.TAKEN_OVER, lost)
+            raise
+        except BaseException:
+            await self._services.ledger.abandon_attempt(self._slate, self._judged())
+            raise
+        else:
+            self.shortfall = self._judge.shortfall()
+            await self._end(self._good_ending(), None)
         if isinstance(self.problem, EndpointFatalError):
-            await _close(slate, str(self.problem), self._services.ledger)
+            await _close(self._slate, str(self.problem), self._services.ledger)
             raise self.problem
+
+    async def _end(self, ending: Ending, error: RecstreamError | None) -> None:
+        said = None if error is None else str(error)
+        await self._services.ledger.end_attempt(self._slate, self._judged(), ending, said)
+
+    def _judged(self) -> AnswerRecord:
+        self._record.refused_objects, self._record.score_rises = self._judge.refused, self._judge.score_rises
+        return self._record
+
+    def _good_ending(self) -> Ending:
+        return Ending.COMPLETE if self._record.finish_reason or not self._judge.enough() else Ending.ENOUGH
 
     async def _rows(self) -> AsyncGenerator[CommittedRecommendation]:
         services, judge = self._services, self._judge

@@ -1,19 +1,24 @@
-"""The ledger of runs: planning one, finding one, ending it, and what it has come to."""
+"""The ledger of runs: planning one, finding one, what is left of it, and what it has come to."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from secrets import randbits
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pipeline.database import statement
 from pipeline.domain import CustomerId, RunId, RunKind, RunState, SlateState
 from pipeline.errors import InputError, UnknownCustomerError
+from pipeline.persistence import persistent
 from pipeline.prompts import prompt_version
 from pipeline.tables import customers, products, runs, slates
 from pipeline.version import code_version
+
+LEFT = (SlateState.PENDING, SlateState.STREAMING, SlateState.SHORT, SlateState.FAILED)
+"""What `resume` takes: all but the complete ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +33,31 @@ class Ranker:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One pass with one model and prompt version, over the customers that its slates name."""
+    """One pass with one model and prompt version, over the customers that its slates name.
+
+    `day` is the partition that its rows lie in; `pruned_at` is when they were dropped.
+    """
 
     run_id: RunId
+    day: date
     kind: RunKind
     state: RunState
     slate_size: int
     as_of: datetime
     model: str
     provenance: str
+    temperature: float
+    prompt_version: str
+    code_version: str
+    pruned_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a run has come to. Times in seconds; percentiles are None where no row was committed."""
+    """What a run has come to. Times in seconds; percentiles are None where no row was committed.
+
+    `died` are attempts that ended with their process; `published` are slates that readers see where no newer one is.
+    """
 
     run_id: UUID
     kind: RunKind
@@ -67,12 +83,21 @@ class RunSummary:
     first_row_p95_s: float | None
     rows: int
     refused_objects: int
+    died: int
     published: int
+    published_at: datetime | None
+    withdrawn_at: datetime | None
+    pruned_at: datetime | None
 
     @property
     def left(self) -> int:
         """The customers whose slates are not complete: what `resume` would take."""
         return self.customers - self.complete
+
+    @property
+    def kept_back(self) -> bool:
+        """True of a night that readers have never seen: its gates did not let it pass, or it has not come so far."""
+        return self.kind is RunKind.NIGHTLY and self.published_at is None and self.pruned_at is None
 
 
 async def plan_run(
@@ -84,127 +109,118 @@ async def plan_run(
     shard_size: int,
     only: Sequence[CustomerId] | None = None,
     most: int | None = None,
+    run_id: RunId | None = None,
 ) -> Run:
     """Write a run and a pending slate for each of its customers, in one transaction.
+
+    `run_id` is for who has to know it before; otherwise it is drawn.
 
     Raises:
         UnknownCustomerError: `only` names a customer who is not there, or not active.
         InputError: there are no customers, or no product that may be recommended.
     """
-    run_id = RunId(uuid4())
-    async with engine.begin() as connection:
-        await _require_catalog(connection)
-        if only is not None:
-            await _require_customers(connection, only)
-        as_of = await connection.scalar(statement("as_of"))
-        assert isinstance(as_of, datetime)  # noqa: S101 - the statement falls back to now()
-        await connection.execute(
-            insert(runs).values(
-                run_id=run_id,
-                kind=kind,
-                state=RunState.PLANNED,
-                model=ranker.model,
-                endpoint=ranker.endpoint,
-                provenance=ranker.provenance,
-                temperature=ranker.temperature,
-                slate_size=slate_size,
-                prompt_version=prompt_version(),
-                code_version=code_version(),
-                as_of=as_of,
-                parameters={
-                    "shard_size": shard_size,
-                    "most": most,
-                    "only": None if only is None else list(only)[:1000],
-                },
-            )
-        )
-        planned = await connection.execute(
-            statement("plan_slates"),
-            {
-                "run_id": run_id,
-                "shard_size": shard_size,
-                "only": None if only is None else list(only),
-                "most": most,
+    named = None if only is None else list(only)
+    plan = _Plan(run_id or RunId(uuid4()), kind, ranker, slate_size, shard_size, named, most)
+    return await _write_plan(engine, plan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    run_id: RunId
+    kind: RunKind
+    ranker: Ranker
+    slate_size: int
+    shard_size: int
+    only: list[CustomerId] | None
+    most: int | None
+
+    def values(self, planned: int) -> dict[str, object]:
+        """The columns of the run that do not depend on when it is planned."""
+        return {
+            "run_id": self.run_id,
+            "kind": self.kind,
+            "state": RunState.PLANNED,
+            **asdict(self.ranker),
+            "slate_size": self.slate_size,
+            "prompt_version": prompt_version(),
+            "code_version": code_version(),
+            "shuffle_seed": randbits(63),
+            "parameters": {
+                "shard_size": self.shard_size,
+                "most": self.most,
+                "only": None if self.only is None else self.only[:1000],
+                "planned": planned,
             },
-        )
-        if planned.rowcount == 0:
+        }
+
+
+@persistent
+async def _write_plan(engine: AsyncEngine, plan: _Plan) -> Run:
+    async with engine.begin() as connection:
+        known = await _find(connection, runs.c.run_id == plan.run_id)
+        if known is not None:
+            return known  # a former try of this transaction was committed unseen
+        # Before a customer is looked at: who erases one waits for this lock, and then finds his slate.
+        await connection.execute(text("LOCK TABLE runs IN ROW EXCLUSIVE MODE"))
+        await _require_catalog(connection)
+        if plan.only is not None:
+            await _require_customers(connection, plan.only)
+        as_of = await connection.scalar(statement("as_of"))
+        day = datetime.now(UTC).date()
+        await connection.execute(select(func.recstream_prepare_day(day)))
+        slots = {"run_id": plan.run_id, "day": day, "shard_size": plan.shard_size, "only": plan.only, "most": plan.most}
+        planned = (await connection.execute(statement("plan_slates"), slots)).rowcount
+        if planned == 0:
             raise InputError("there are no active customers: load some with `recstream load customers FILE`")
-    return Run(run_id, kind, RunState.PLANNED, slate_size, as_of, ranker.model, ranker.provenance)
+        await connection.execute(insert(runs).values(**plan.values(planned), as_of=as_of, day=day))
+        written = await _find(connection, runs.c.run_id == plan.run_id)
+    assert written is not None  # noqa: S101 - it was inserted one statement before
+    return written
 
 
-async def begin_run(engine: AsyncEngine, run_id: RunId) -> None:
-    """The run is being worked on from now on."""
-    async with engine.begin() as connection:
-        await connection.execute(
-            update(runs)
-            .where(runs.c.run_id == run_id)
-            .values(
-                state=RunState.RUNNING,
-                started_at=func.coalesce(runs.c.started_at, func.now()),
-                ended_at=None,
-                reason=None,
-            )
-        )
-
-
-async def end_run(engine: AsyncEngine, run_id: RunId, state: RunState, reason: str | None = None) -> None:
-    """Nobody works on the run any more; what was not served is pending, and says so."""
-    async with engine.begin() as connection:
-        await connection.execute(
-            update(runs).where(runs.c.run_id == run_id).values(state=state, reason=reason, ended_at=func.now())
-        )
-        await connection.execute(
-            update(slates)
-            .where(slates.c.run_id == run_id, slates.c.state.in_([SlateState.PENDING, SlateState.STREAMING]))
-            .values(state=SlateState.PENDING, reason="not served: the run ended before")
-        )
-
-
-async def end_dead_runs(engine: AsyncEngine) -> None:
-    """Mark the nightly runs whose process died. The caller holds the night, so none of them can be alive."""
-    async with engine.begin() as connection:
-        await connection.execute(
-            update(runs)
-            .where(runs.c.kind == RunKind.NIGHTLY, runs.c.state.in_([RunState.PLANNED, RunState.RUNNING]))
-            .values(
-                state=RunState.FAILED,
-                reason="its process died; `recstream resume` goes on with it",
-                ended_at=func.now(),
-            )
-        )
-
-
-async def shards_of(engine: AsyncEngine, run_id: RunId) -> dict[int, int]:
-    """The shards that have customers left, with their number."""
+@persistent
+async def shards_of(engine: AsyncEngine, run: Run, left: Collection[SlateState] = LEFT) -> dict[int, int]:
+    """The shards with customers whose slates are in one of these states, and how many they are."""
     async with engine.connect() as connection:
         found = await connection.execute(
             select(slates.c.shard, func.count())
-            .where(slates.c.run_id == run_id, slates.c.state != SlateState.COMPLETE)
+            .where(slates.c.run_id == run.run_id, slates.c.day == run.day, slates.c.state.in_(left))
             .group_by(slates.c.shard)
             .order_by(slates.c.shard)
         )
         return {shard: number for shard, number in found}  # noqa: C416 - dict() of rows is untyped
 
 
+@persistent
 async def find_run(engine: AsyncEngine, run_id: RunId | None) -> Run | None:
     """This run, or the newest nightly one; None if there is none."""
     wanted = runs.c.kind == RunKind.NIGHTLY if run_id is None else runs.c.run_id == run_id
     async with engine.connect() as connection:
-        found = await connection.execute(select(runs).where(wanted).order_by(runs.c.created_at.desc()).limit(1))
-        row = found.one_or_none()
+        return await _find(connection, wanted)
+
+
+async def _find(connection: AsyncConnection, wanted: ColumnElement[bool]) -> Run | None:
+    found = await connection.execute(select(runs).where(wanted).order_by(runs.c.created_at.desc()).limit(1))
+    row = found.one_or_none()
     if row is None:
         return None
     return Run(
         RunId(row.run_id),
+        row.day,
         RunKind(row.kind),
         RunState(row.state),
         row.slate_size,
         row.as_of,
         row.model,
         row.provenance,
+        row.temperature,
+        row.prompt_version,
+        row.code_version,
+        row.pruned_at,
     )
 
 
+@persistent
 async def summarise(engine: AsyncEngine, run_id: RunId) -> RunSummary:
     """What the run has come to, now.
 

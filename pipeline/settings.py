@@ -15,6 +15,7 @@ from pydantic_settings import (
 )
 
 from pipeline.errors import ConfigurationError
+from pipeline.gates import Gates
 
 SETTINGS_FILE = "recstream.toml"
 OFFLINE_MODEL = "offline-ranker"
@@ -92,6 +93,12 @@ class Settings(BaseSettings):
     first_byte_timeout_s: float = Field(default=60, gt=0)
     idle_timeout_s: float = Field(default=60, gt=0)
     answer_timeout_s: float = Field(default=300, gt=0)
+    notify: bool = True
+
+    gate_served_share: float = Field(default=0.9, ge=0, le=1, allow_inf_nan=False)
+    gate_rows_per_slate: float = Field(default=1.0, ge=0, le=200, allow_inf_nan=False)
+    gate_refused_share: float = Field(default=0.5, ge=0, le=1, allow_inf_nan=False)
+    gate_worsening: float = Field(default=0.1, ge=0, le=1, allow_inf_nan=False)
 
     home: Path = Path(".recstream")
     offline_tokens_per_second: float = Field(default=50, ge=0, allow_inf_nan=False)
@@ -100,6 +107,11 @@ class Settings(BaseSettings):
     def offline(self) -> bool:
         """True where neither a key nor a base URL is set: the offline ranker answers then."""
         return self.openai_api_key is None and self.openai_base_url is None
+
+    @property
+    def gates(self) -> Gates:
+        """What a night must have come to before readers see it."""
+        return Gates(self.gate_served_share, self.gate_rows_per_slate, self.gate_refused_share, self.gate_worsening)
 
     @classmethod
     def settings_customise_sources(

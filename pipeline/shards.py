@@ -1,17 +1,21 @@
 """Serves the customers of one shard: hundreds of streams at a time in one event loop, memory flat."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from pipeline.domain import CustomerId, Product, Profile, SlateState
-from pipeline.errors import RecstreamError
+from pipeline.errors import RecstreamError, SlateTakenOverError
+from pipeline.persistence import persistent
 from pipeline.profiles import read_profiles, unfinished_customers
 from pipeline.recommending import recommend
-from pipeline.runs import Run
+from pipeline.runs import LEFT, Run
 from pipeline.services import ShardServices
 from pipeline.slates import SlateLedger
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -23,14 +27,16 @@ class ShardReport:
     rows: int = 0
 
 
-async def serve_shard(run: Run, shard: int, services: ShardServices) -> ShardReport:
-    """Make the slates that are missing in this shard; each customer's fate stands in the ledger.
+async def serve_shard(
+    run: Run, shard: int, services: ShardServices, left: Collection[SlateState] = LEFT
+) -> ShardReport:
+    """Make the slates of this shard that are in one of these states; each customer's fate stands in the ledger.
 
     Raises:
         EndpointFatalError, DatabaseError: the run cannot go on; what was committed stays.
     """
     report = ShardReport(shard)
-    async with aclosing(_inputs(run, shard, services)) as inputs:
+    async with aclosing(_inputs(run, shard, services, left)) as inputs:
         one_at_a_time = asyncio.Lock()
         try:
             async with asyncio.TaskGroup() as workers:
@@ -60,11 +66,13 @@ async def _serve(
         report.customers += 1
 
 
-async def _inputs(run: Run, shard: int, services: ShardServices) -> AsyncGenerator[tuple[Profile, list[Product]]]:
-    async with aclosing(unfinished_customers(services.engine, run.run_id, shard)) as pages:
+async def _inputs(
+    run: Run, shard: int, services: ShardServices, left: Collection[SlateState]
+) -> AsyncGenerator[tuple[Profile, list[Product]]]:
+    async with aclosing(unfinished_customers(services.engine, run.run_id, run.day, shard, left)) as pages:
         async for page in pages:
             profiles = await read_profiles(services.engine, page, run.as_of, services.habits)
-            candidates = await services.candidates.candidates(list(profiles.values()))
+            candidates = await persistent(services.candidates.candidates)(list(profiles.values()))
             for customer_id in page:
                 if customer_id not in profiles:
                     await _give_up(customer_id, services.slate.ledger)
@@ -73,8 +81,13 @@ async def _inputs(run: Run, shard: int, services: ShardServices) -> AsyncGenerat
 
 
 async def _give_up(customer_id: CustomerId, ledger: SlateLedger) -> None:
-    slate = await ledger.open(customer_id, candidates=(), wanted=0)
-    await ledger.close(slate, SlateState.FAILED, "no longer in the customers table: he left after the run was planned")
+    try:
+        slate = await ledger.open(customer_id, candidates=(), wanted=0)
+        if slate.state is not SlateState.COMPLETE:
+            state = SlateState.SHORT if slate.placed else SlateState.FAILED
+            await ledger.close(slate, state, "no longer in the customers table: he left after the run was planned")
+    except SlateTakenOverError as lost:
+        _log.info("%s", lost)
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import date
 
-from sqlalchemy import func, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from pipeline.database import statement
 from pipeline.domain import (
     AnswerRecord,
     CustomerId,
@@ -19,8 +22,9 @@ from pipeline.domain import (
     RunId,
     SlateState,
 )
-from pipeline.errors import RunConflictError
-from pipeline.tables import llm_calls, recommendations, rejections, slates
+from pipeline.errors import DatabaseError, SlateTakenOverError
+from pipeline.persistence import persistent
+from pipeline.tables import slates
 
 
 @dataclass(slots=True)
@@ -28,13 +32,17 @@ class Slate:
     """One customer's slate while it is being made. `placed` holds the rows that are durable, by product."""
 
     run_id: RunId
+    day: date
     customer_id: CustomerId
     wanted: int
-    provenance: str
+    state: SlateState = SlateState.STREAMING
+    lease: int = 0
     attempt: int = 0
     placed: dict[ProductId, Recommendation] = field(default_factory=dict)
     opened_at: float = field(default_factory=time.monotonic)
     first_row_s: float | None = None
+    last_row_s: float | None = None
+    refused: int = 0  # objects, in this attempt
 
     @property
     def next_rank(self) -> Rank:
@@ -52,124 +60,169 @@ class Slate:
         return time.monotonic() - self.opened_at
 
     def note_row(self) -> None:
-        """Remember when the first row of this opening was durable."""
+        """Remember when the first row and the last of this opening were durable."""
+        self.last_row_s = self.age_s
         if self.first_row_s is None:
             self.first_row_s = self.age_s
 
+    @property
+    def key(self) -> dict[str, object]:
+        """Which row of the ledger it is, and who it was opened by."""
+        return {"run_id": self.run_id, "day": self.day, "customer_id": self.customer_id, "lease": self.lease}
+
 
 class SlateLedger:
-    """Reads and writes the ledger of one run. Every method is one short transaction."""
+    """Reads and writes the ledger of one run. Every method is one short transaction.
 
-    def __init__(self, engine: AsyncEngine, run_id: RunId, provenance: str) -> None:
+    Who opens a slate takes its lease: whatever an earlier opener still tries to write to it is refused. A transaction
+    outlives a restart of Postgres: it is done again, and one that was committed unseen is not the worse for it.
+    """
+
+    def __init__(self, engine: AsyncEngine, run_id: RunId, day: date) -> None:
         self._engine = engine
+        # One statement is one transaction there: no BEGIN and no COMMIT travel.
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._run_id = run_id
-        self._provenance = provenance
+        self._day = day
 
+    @persistent
     async def open(self, customer_id: CustomerId, candidates: Sequence[Product], wanted: int) -> Slate:
         """The slate with the rows that an earlier try committed; from now on it is streaming.
 
+        A complete slate stays complete: it comes back with nothing missing, and can be written to by nobody.
+
         Raises:
-            RunConflictError: the run has no slate for this customer.
+            SlateTakenOverError: the run has no slate for this customer: he was erased, or never planned.
         """
-        slate = Slate(self._run_id, customer_id, min(wanted, len(candidates)), self._provenance)
-        here = (slates.c.run_id == self._run_id, slates.c.customer_id == customer_id)
+        slate = Slate(self._run_id, self._day, customer_id, wanted)
+        candidate_ids = [product.product_id for product in candidates]
         async with self._engine.begin() as connection:
-            opened = (
-                update(slates)
-                .where(*here)
-                .values(
-                    state=SlateState.STREAMING,
-                    candidate_ids=[product.product_id for product in candidates],
-                    reason=None,
-                    updated_at=func.now(),
-                )
-                .returning(slates.c.attempts, slates.c.first_row_s)
-            )
-            row = (await connection.execute(opened)).one_or_none()
+            found = await connection.execute(statement("open_slate"), slate.key | {"candidate_ids": candidate_ids})
+            row = found.one_or_none()
             if row is None:
-                raise RunConflictError(
-                    f"run {self._run_id} has no slate for customer {customer_id!r}: it was deleted, or never planned; "
-                    "start a new run"
-                )
-            slate.attempt, slate.first_row_s = row.attempts, row.first_row_s
-            rows = await connection.execute(
-                select(recommendations)
-                .where(recommendations.c.run_id == self._run_id, recommendations.c.customer_id == customer_id)
-                .order_by(recommendations.c.rank)
-            )
-            slate.placed = {
-                ProductId(row.product_id): Recommendation(
-                    Rank(row.rank), ProductId(row.product_id), row.product_name, row.relevance_score
-                )
-                for row in rows
-            }
-        slate.wanted = min(wanted, len({product.product_id for product in candidates} | slate.placed.keys()))
+                await _require_complete(connection, slate)
+                slate.state = SlateState.COMPLETE
+            else:
+                slate.lease, slate.attempt, slate.first_row_s = row.lease, row.attempts, row.first_row_s
+            slate.placed = await _rows_of(connection, slate)
+        offered = set(candidate_ids) if slate.state is SlateState.STREAMING else set()
+        slate.wanted = min(wanted, len(offered | slate.placed.keys()))
         return slate
 
-    async def reject(self, slate: Slate, rejection: Rejection) -> None:
-        """Record one refused object."""
-        async with self._engine.begin() as connection:
-            await connection.execute(
-                insert(rejections).values(
-                    run_id=slate.run_id,
-                    customer_id=slate.customer_id,
-                    attempt=slate.attempt,
-                    reason=rejection.reason,
-                    detail=_storable(rejection.detail),
-                    raw=_storable(rejection.raw),
-                )
-            )
+    async def begin_attempt(self, slate: Slate, input_hash: str) -> None:
+        """Record that the next request for this slate is about to be sent.
 
-    async def record_attempt(
-        self, slate: Slate, record: AnswerRecord, ending: Ending, error: str | None, input_hash: str
-    ) -> None:
-        """Record one request, what it cost and what its answer was worth, and add its tokens to the slate's."""
-        usage = record.usage
-        async with self._engine.begin() as connection:
-            await connection.execute(
-                insert(llm_calls).values(
-                    run_id=slate.run_id,
-                    customer_id=slate.customer_id,
-                    attempt=slate.attempt,
-                    request_id=_storable(record.request_id),
-                    model=_storable(record.model),
-                    status=record.status,
-                    ending=ending,
-                    error=_storable(error),
-                    tokens_in=usage.tokens_in,
-                    tokens_out=usage.tokens_out,
-                    tokens_cached=usage.tokens_cached,
-                    tokens_estimated=usage.estimated,
-                    first_byte_s=record.first_byte_s,
-                    whole_s=record.whole_s,
-                    refused_objects=record.refused_objects,
-                    score_rises=record.score_rises,
-                )
-            )
-            await connection.execute(
-                update(slates)
-                .where(slates.c.run_id == slate.run_id, slates.c.customer_id == slate.customer_id)
-                .values(
-                    attempts=slate.attempt,
-                    ending=ending,
-                    input_hash=input_hash,
-                    tokens_in=slates.c.tokens_in + usage.tokens_in,
-                    tokens_out=slates.c.tokens_out + usage.tokens_out,
-                    tokens_cached=slates.c.tokens_cached + usage.tokens_cached,
-                    first_row_s=slate.first_row_s,
-                    whole_s=slate.age_s,
-                    updated_at=func.now(),
-                )
-            )
+        Raises:
+            SlateTakenOverError: another has opened the slate since.
+        """
+        slate.attempt += 1
+        slate.refused = 0
+        await self._hold("begin_attempt", slate, {"attempt": slate.attempt, "input_hash": input_hash})
+
+    async def reject(self, slate: Slate, rejection: Rejection) -> None:
+        """Record one refused object.
+
+        Raises:
+            SlateTakenOverError: another has opened the slate since.
+        """
+        slate.refused += 1
+        refused = {
+            "attempt": slate.attempt,
+            "number": slate.refused,
+            "reason": rejection.reason,
+            "detail": _storable(rejection.detail),
+            "raw": _storable(rejection.raw),
+        }
+        await self._hold("reject_object", slate, refused)
+
+    @persistent
+    async def end_attempt(self, slate: Slate, record: AnswerRecord, ending: Ending, error: str | None) -> None:
+        """Record how the request ended, what it cost and what its answer was worth; its tokens are added once.
+
+        What the attempt of a former opener cost is recorded all the same: it was paid.
+        """
+        await self._end_attempt(slate, record, ending, error)
+
+    async def abandon_attempt(self, slate: Slate, record: AnswerRecord) -> None:
+        """Record a request that was left before its end, if the database is there: nobody waits for it who leaves."""
+        with suppress(DatabaseError):  # else the attempt stays in flight, and the next opener says that it died
+            await self._end_attempt(slate, record, Ending.ABANDONED, None)
+
+    async def _end_attempt(self, slate: Slate, record: AnswerRecord, ending: Ending, error: str | None) -> None:
+        async with self._single.connect() as connection:
+            await connection.execute(statement("end_attempt"), slate.key | _outcome(slate, record, ending, error))
+
+    async def give_back(self, slate: Slate) -> None:
+        """Leave a slate that is not done to whoever opens it next, if the database is there."""
+        values = {"state": SlateState.PENDING, "reason": "not served: its run ended before", "slate_s": slate.age_s}
+        with suppress(DatabaseError):  # else it stays streaming, which is as good for the next opener
+            await self._hold_once("close_slate", slate, values)
 
     async def close(self, slate: Slate, state: SlateState, reason: str | None) -> None:
-        """Give the slate its last state of this run, with the reason if it is not complete."""
-        async with self._engine.begin() as connection:
-            await connection.execute(
-                update(slates)
-                .where(slates.c.run_id == slate.run_id, slates.c.customer_id == slate.customer_id)
-                .values(state=state, reason=_storable(reason), whole_s=slate.age_s, updated_at=func.now())
-            )
+        """Give the slate its last state of this run, with the reason if it is not complete.
+
+        Raises:
+            SlateTakenOverError: another has opened the slate since.
+        """
+        await self._hold("close_slate", slate, {"state": state, "reason": _storable(reason), "slate_s": slate.age_s})
+        slate.state = state
+
+    @persistent
+    async def _hold(self, name: str, slate: Slate, values: dict[str, object]) -> None:
+        await self._hold_once(name, slate, values)
+
+    async def _hold_once(self, name: str, slate: Slate, values: dict[str, object]) -> None:
+        """Execute a statement that returns a row only to whoever holds the slate."""
+        async with self._single.connect() as connection:
+            if await connection.scalar(statement(name), slate.key | values) is None:
+                raise SlateTakenOverError(
+                    f"the slate of customer {slate.customer_id!r} was opened by another, or is there no more: "
+                    "this attempt ends"
+                )
+
+
+async def _require_complete(connection: AsyncConnection, slate: Slate) -> None:
+    """A slate that cannot be opened is complete, or not there."""
+    its_state = select(slates.c.state).where(
+        slates.c.run_id == slate.run_id, slates.c.day == slate.day, slates.c.customer_id == slate.customer_id
+    )
+    if await connection.scalar(its_state) != SlateState.COMPLETE:
+        raise SlateTakenOverError(
+            f"run {slate.run_id} has no slate for customer {slate.customer_id!r}: he was erased, or never planned"
+        )
+
+
+async def _rows_of(connection: AsyncConnection, slate: Slate) -> dict[ProductId, Recommendation]:
+    rows = await connection.execute(statement("rows_of_slate"), slate.key)
+    return {
+        ProductId(row.product_id): Recommendation(
+            Rank(row.rank), ProductId(row.product_id), row.product_name, row.relevance_score
+        )
+        for row in rows
+    }
+
+
+def _outcome(slate: Slate, record: AnswerRecord, ending: Ending, error: str | None) -> dict[str, object]:
+    """What `end_attempt.sql` writes of an attempt."""
+    return {
+        "attempt": slate.attempt,
+        "ending": ending,
+        "error": _storable(error),
+        "request_id": _storable(record.request_id),
+        "model": _storable(record.model),
+        "status": record.status,
+        "tokens_in": record.usage.tokens_in,
+        "tokens_out": record.usage.tokens_out,
+        "tokens_cached": record.usage.tokens_cached,
+        "tokens_estimated": record.usage.estimated,
+        "first_byte_s": record.first_byte_s,
+        "answer_s": record.whole_s,
+        "refused_objects": record.refused_objects,
+        "score_rises": record.score_rises,
+        "first_row_s": slate.first_row_s,
+        "last_row_s": slate.last_row_s,
+        "slate_s": slate.age_s,
+    }
 
 
 def _storable(text: str | None) -> str | None:

@@ -23,6 +23,7 @@ async def write(
     """Yield each recommendation once it is durable, at the next free rank of the slate; record each rejection.
 
     Raises:
+        SlateTakenOverError: another attempt has opened the slate since. What was yielded before is durable.
         DatabaseUnavailableError: the server stayed away. What was yielded before is durable.
     """
     async with aclosing(outcomes):
@@ -40,7 +41,7 @@ async def _commit(
 ) -> CommittedRecommendation | None:
     # A row that Postgres refused left its rank free, so the next one takes it: ranks have no holes.
     recommendation = replace(judged, rank=Rank(slate.next_rank))
-    row = Row(slate.run_id, slate.customer_id, recommendation, slate.provenance, slate.attempt)
+    row = Row(slate.customer_id, slate.lease, slate.attempt, recommendation)
     try:
         committed_at = await writer.commit(row)
     except RowRefusedError as error:

@@ -55,7 +55,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 @pytest.fixture(scope="session")
 def template(postgres: EmbeddedPostgres) -> str:
     """The name of a migrated, empty database, made to be cloned."""
-    with open_connection(postgres.url("postgres"), autocommit=True) as connection:
+    with open_connection(postgres.url("postgres"), autocommit=True, role=None) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
     migrate(postgres.url(_TEMPLATE))
     return _TEMPLATE
@@ -73,16 +73,29 @@ def database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     yield from _database(postgres, template)
 
 
+@pytest.fixture(scope="module")
+def module_database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """As `database_url`, for a whole module whose tests put right what they find."""
+    yield from _database(postgres, template)
+
+
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    """An engine on `database_url`."""
+    """An engine on `database_url` that acts as the service does."""
     async with open_engine(database_url, connections=8) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def admin(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine on `database_url` that acts as the superuser it is: for what the service may not do."""
+    async with open_engine(database_url, connections=2, role=None) as opened:
         yield opened
 
 
 def _database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
-    with open_connection(postgres.url("postgres"), autocommit=True) as connection:
+    with open_connection(postgres.url("postgres"), autocommit=True, role=None) as connection:
         connection.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
         )

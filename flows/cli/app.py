@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import customer_commands, data_commands, demo_command, psql_command, run_commands, service_commands
+from flows.cli import (
+    customer_commands,
+    data_commands,
+    demo_command,
+    psql_command,
+    publish_commands,
+    retention_commands,
+    run_commands,
+    service_commands,
+)
 from flows.cli.exits import WRONG_USE, guarded
 from pipeline.version import code_version
 
@@ -42,7 +51,13 @@ app.command("init")(guarded(data_commands.init))
 app.command("load")(guarded(data_commands.load))
 app.command("run")(guarded(run_commands.run))
 app.command("resume")(guarded(run_commands.resume))
+app.command("retry-failed")(guarded(run_commands.retry_failed))
 app.command("status")(guarded(run_commands.status))
+app.command("runs")(guarded(run_commands.runs))
+app.command("publish")(guarded(publish_commands.publish))
+app.command("rollback")(guarded(publish_commands.rollback))
+app.command("prune")(guarded(retention_commands.prune))
+app.command("erase")(guarded(retention_commands.erase))
 app.command("recommend")(guarded(customer_commands.recommend))
 app.command("show")(guarded(customer_commands.show))
 app.command("serve")(guarded(service_commands.serve))

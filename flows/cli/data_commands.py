@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from flows.cli.exits import UNFINISHED
+from flows.cli.migration_output import plan_document, tell_done, tell_plan
 from flows.cli.options import AsJson, DatabaseUrl, settings_from
 from flows.cli.output import console, notes, print_json
 from pipeline.database import address, open_connection
 from pipeline.errors import InputError
-from pipeline.loading import LoadReport, load_file
+from pipeline.loading import LoadReport, load_file, remember_rejects
 from pipeline.provided_database import provided_database
-from pipeline.schema import migrate, require_current
+from pipeline.schema import migrate, plan_migration, require_current
 
 
 class ShopTable(StrEnum):
@@ -24,8 +25,12 @@ class ShopTable(StrEnum):
     EVENTS = "events"
 
 
-def init(database_url: DatabaseUrl = None, as_json: AsJson = False) -> int:
-    """Make recstream's tables, or update them.
+def init(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Make recstream's tables, or update them, and say beforehand how.
 
     Nothing happens if they are at this version.
 
@@ -33,12 +38,15 @@ def init(database_url: DatabaseUrl = None, as_json: AsJson = False) -> int:
     """
     settings = settings_from(database_url=database_url)
     with provided_database(settings) as url:
-        before, after = migrate(url)
+        plan = plan_migration(url)
+        if not as_json:
+            tell_plan(plan, address(url))
+        if not dry_run and plan.steps:
+            migrate(url)
         if as_json:
-            print_json({"database": address(url), "version_before": before, "version": after})
-        else:
-            done = "already at" if before == after else "now at"
-            console().print(f"{address(url)} is {done} schema version {after}.", markup=False)
+            print_json(plan_document(plan, address(url), done=not dry_run))
+        elif not dry_run or not plan.steps:
+            tell_done(plan, address(url), grants=settings.database_url is not None)
     return 0
 
 
@@ -65,14 +73,16 @@ def load(
     settings = settings_from(database_url=database_url)
     with provided_database(settings) as url:
         require_current(url)
+        refused = rejects or Path(f"{file.name}.rejects.jsonl")
         with open_connection(url) as connection:
+            remember_rejects(connection, refused)
             report = load_file(
                 connection,
                 table.value,
                 file,
                 mapping=_mapping(mapping or []),
                 time_zone=time_zone or settings.time_zone,
-                rejects=rejects or Path(f"{file.name}.rejects.jsonl"),
+                rejects=refused,
             )
     if as_json:
         print_json(report)

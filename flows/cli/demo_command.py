@@ -55,7 +55,7 @@ def demo(
         print_json({"summary": summary, "slate": None if slate is None else slate_document(slate)})
     else:
         _tell(summary, slate)
-    return UNFINISHED if summary.left else 0
+    return UNFINISHED if summary.left or summary.kept_back else 0
 
 
 def _leave_the_real_things_alone() -> None:

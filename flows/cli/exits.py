@@ -1,7 +1,7 @@
 """Exit statuses, and the one place where an error becomes a line on stderr.
 
-0 all done · 1 a run that did not finish every customer, or a load that refused rows · 2 wrong use or configuration ·
-130 interrupted
+0 all done · 1 a run that did not finish every customer or is not published, or a load that refused rows ·
+2 wrong use or configuration · 130 interrupted
 """
 
 import errno

@@ -101,7 +101,7 @@ async def _what_became_of(engine: AsyncEngine, run_id: RunId | None, outcome: ob
     if run_id is not None and isinstance(outcome, DatabaseUnavailableError):
         raise UnfinishedRunError(f"{outcome}; then `recstream resume` goes on with run {run_id}") from outcome
     summary = None if run_id is None else await summarise(engine, run_id)
-    if summary is not None and summary.rows and summary.reason == str(outcome):
+    if summary is not None and summary.rows and (summary.reason or "").startswith(str(outcome)):
         return summary
     if isinstance(outcome, BaseException):
         raise outcome

@@ -91,8 +91,11 @@ def _summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     yield "state", summary.state if summary.reason is None else f"{summary.state}: {summary.reason}"
     yield "ranked by", _ranked_by(summary)
     yield "customers", f"{summary.complete:,} of {summary.customers:,} complete{_others(summary)}"
-    yield "rows", f"{summary.rows:,} committed; readers see {summary.published:,} of the slates"
+    yield "rows", f"{summary.rows:,} committed{_pruned(summary)}"
+    yield "readers see", _seen(summary)
     yield "refused objects", f"{summary.refused_objects:,}"
+    if summary.died:
+        yield "died", f"{summary.died:,} attempt{'' if summary.died == 1 else 's'} ended with the process"
     yield "tokens", f"{summary.tokens_in:,} in, {summary.tokens_out:,} out"
     yield "first row", f"p50 {_seconds(summary.first_row_p50_s)}, p95 {_seconds(summary.first_row_p95_s)}"
     yield "start to end", _seconds(summary.duration_s)
@@ -102,6 +105,21 @@ def _ranked_by(summary: RunSummary) -> str:
     if summary.provenance == "offline_ranker":
         return "the offline ranker: word overlap, no language model's judgement"
     return f"{summary.model} at {summary.endpoint}"
+
+
+def _pruned(summary: RunSummary) -> str:
+    if summary.pruned_at is None:
+        return ""
+    return f", all that readers still saw when the run was pruned on {summary.pruned_at:%Y-%m-%d}"
+
+
+def _seen(summary: RunSummary) -> str:
+    if summary.withdrawn_at is not None:
+        return f"none of it, since it was rolled back {summary.withdrawn_at:%Y-%m-%d %H:%M} UTC"
+    if summary.published_at is None:
+        return "none of it: it is not published"
+    slates = "1 slate" if summary.published == 1 else f"{summary.published:,} slates"
+    return f"{slates}, published {summary.published_at:%Y-%m-%d %H:%M} UTC"
 
 
 def _others(summary: RunSummary) -> str:

@@ -27,7 +27,7 @@ from pathlib import Path
 from pipeline.embedded_postgres.address import EmbeddedPostgres
 from pipeline.errors import ConfigurationError
 
-__all__ = ["EmbeddedPostgres", "discard_embedded_postgres", "embedded_postgres"]
+__all__ = ["EmbeddedPostgres", "discard_embedded_postgres", "embedded_postgres", "server_logs"]
 
 
 @contextmanager
@@ -59,6 +59,11 @@ def discard_embedded_postgres(folder: Path) -> None:
     from pipeline.embedded_postgres.session import discard  # noqa: PLC0415 - needs fcntl and pwd, which Windows lacks
 
     discard(folder)
+
+
+def server_logs(folder: Path) -> tuple[Path, Path]:
+    """Where the server of `folder` writes what it says, and where that of its former run is; neither need be there."""
+    return folder / "postgres" / "server.log", folder / "postgres" / "server.log.old"
 
 
 def _refuse_foreign_platform() -> None:

@@ -1,11 +1,26 @@
--- Every recommendation of one transaction. A row that is there already, or whose product or rank is taken, is not
--- written and does not come back.
-INSERT INTO recommendations
-    (run_id, customer_id, rank, product_id, product_name, relevance_score, provenance, attempt)
-SELECT *
-FROM unnest(
-    %(run_ids)s::uuid[], %(customer_ids)s::text[], %(ranks)s::integer[], %(product_ids)s::text[],
-    %(product_names)s::text[], %(relevance_scores)s::double precision[], %(provenances)s::text[], %(attempts)s::integer[]
+-- Every recommendation of one transaction, all of one run. A row is written only for who holds the slate's lease: whoever
+-- opened the slate last. The lock keeps the lease from being taken before the row is committed. A row that is there
+-- already, or whose product or rank is taken, is not written and does not come back.
+WITH sent AS (
+    SELECT *
+    FROM unnest(
+        %(customer_ids)b::text[], %(leases)b::integer[], %(ranks)b::integer[], %(product_ids)b::text[],
+        %(product_names)b::text[], %(relevance_scores)b::double precision[], %(attempts)b::integer[]
+    ) AS sent (customer_id, lease, rank, product_id, product_name, relevance_score, attempt)
+),
+held AS MATERIALIZED (
+    SELECT slate.customer_id, slate.lease
+    FROM slates AS slate
+    WHERE slate.run_id = %(run_id)b
+      AND slate.day = %(day)b
+      AND slate.customer_id = ANY (%(customer_ids)b)
+    FOR SHARE
 )
+INSERT INTO recommendations
+    (run_id, day, provenance, customer_id, rank, product_id, product_name, relevance_score, attempt)
+SELECT %(run_id)b, %(day)b, %(provenance)b,
+       sent.customer_id, sent.rank, sent.product_id, sent.product_name, sent.relevance_score, sent.attempt
+FROM sent
+JOIN held USING (customer_id, lease)
 ON CONFLICT DO NOTHING
-RETURNING run_id, customer_id, rank, product_id, committed_at
+RETURNING customer_id, rank, committed_at

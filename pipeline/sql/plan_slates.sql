@@ -1,7 +1,7 @@
 -- One pending slate for every active customer of the run, cut into shards of equal size.
 -- `only` is a list of customers, or null for all; `most` bounds the number, or is null.
-INSERT INTO slates (run_id, customer_id, shard)
-SELECT :run_id, planned.customer_id, (planned.place - 1) / :shard_size
+INSERT INTO slates (run_id, customer_id, day, shard)
+SELECT :run_id, planned.customer_id, CAST(:day AS date), (planned.place - 1) / :shard_size
 FROM (
     SELECT customer_id, row_number() OVER (ORDER BY customer_id) AS place
     FROM customers

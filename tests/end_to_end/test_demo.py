@@ -111,7 +111,8 @@ def test_after_kill_9_resume_asks_only_for_the_rows_that_are_missing(recstream: 
     assert (resumed.document["complete"], resumed.document["rows"]) == (CUSTOMERS, CUSTOMERS * SLATE_SIZE)
     assert before < set(query(recstream, ROWS_OF_THE_NEWEST_RUN))
     asked = [
-        customer for (customer,) in query(recstream, "SELECT customer_id FROM llm_calls WHERE ended_at > %s", killed_at)
+        customer
+        for (customer,) in query(recstream, "SELECT customer_id FROM llm_calls WHERE started_at > %s", killed_at)
     ]
     assert len(asked) == len(set(asked)) == CUSTOMERS - len(full)
     assert full.isdisjoint(asked)

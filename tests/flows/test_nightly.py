@@ -14,10 +14,11 @@ from pipeline.database import open_connection
 from pipeline.demo_shop import populate
 from pipeline.errors import InputError, RunConflictError
 from pipeline.offline_ranker.faults import Fault
-from pipeline.runs import RunSummary
+from pipeline.runs import RunSummary, find_run
 from tests.fixtures.misbehaving_ranker import MisbehavingRanker
 from tests.fixtures.prefect_runs import LEAVES_SOCKETS, PATIENCE_S, run_nightly
-from tests.fixtures.shop import add_customer, add_product, change, read, scalar
+from tests.fixtures.readers import runs_that_readers_see
+from tests.fixtures.shop import add_customer, add_product, change, end_slates, read, scalar
 
 pytestmark = [pytest.mark.usefixtures("_settings_of_the_flows"), LEAVES_SOCKETS]
 
@@ -46,7 +47,7 @@ async def shard_names(state: State[RunSummary]) -> list[str]:
 
 async def called(engine: AsyncEngine) -> list[str]:
     """The customers of all requests so far, in order."""
-    return [str(row[0]) for row in await read(engine, "SELECT customer_id FROM llm_calls ORDER BY call_id")]
+    return [str(row[0]) for row in await read(engine, "SELECT customer_id FROM llm_calls ORDER BY started_at")]
 
 
 async def test_thirty_customers_of_the_demo_shop_get_slates_in_named_shards(
@@ -101,12 +102,52 @@ async def test_a_customer_without_a_slate_fails_the_flow_run_with_the_figure(
 
     assert state.is_failed()
     assert state.message is not None
-    assert "2 of 3 customers, 20 rows; 1 customers have no complete slate" in state.message
+    run_id = await scalar(engine, "SELECT run_id FROM runs")
+    assert state.message == (
+        f"run {run_id}: 2 of 3 customers, 20 rows; 1 customer has no complete slate; "
+        "not published: served 66.7% of 3 customers, the gate wants 90%; readers keep what they had: "
+        f"`recstream resume {run_id}` goes on with the customers that are left, "
+        f"`recstream publish {run_id} --force` publishes it all the same"
+    )
+    assert str(await scalar(engine, "SELECT reason FROM runs")) in state.message
     failed = await read(engine, "SELECT customer_id, reason FROM slates WHERE state = 'failed'")
     assert [row[0] for row in failed] == ["b"]
     assert "500" in str(failed[0][1])
-    published = await read(engine, "SELECT customer_id FROM published ORDER BY 1")
-    assert [row[0] for row in published] == ["a", "c"]
+    assert await runs_that_readers_see(engine) == {}
+
+
+async def test_a_night_that_passes_its_gates_is_published_although_customers_are_left(
+    engine: AsyncEngine, ranker: MisbehavingRanker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_small_shop(engine, "a", "b", "c")
+    monkeypatch.setenv("RECSTREAM_CONCURRENCY", "1")
+    monkeypatch.setenv("RECSTREAM_ATTEMPTS", "1")
+    monkeypatch.setenv("RECSTREAM_GATE_SERVED_SHARE", "0.6")
+    ranker.misbehave_at(Fault.REFUSED_500, [False, True, False])
+
+    state = await run_nightly()
+
+    assert state.is_failed()
+    assert state.message is not None
+    assert state.message.endswith("1 customer has no complete slate; `recstream resume` takes only those")
+    assert set(await runs_that_readers_see(engine)) == {"a", "c"}
+
+
+async def test_a_whole_night_that_its_gates_refuse_fails_the_flow_run_and_readers_keep_the_former_one(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_small_shop(engine, "a")
+    await run_nightly()
+    before = await runs_that_readers_see(engine)
+    monkeypatch.setenv("RECSTREAM_GATE_ROWS_PER_SLATE", "11")
+
+    state = await run_nightly()
+
+    assert state.is_failed()
+    assert state.message is not None
+    assert "1 of 1 customers, 10 rows; not published: 10 rows per slate, the gate wants 11; " in state.message
+    assert await read(engine, "SELECT state FROM runs") == [("finished",), ("finished",)]
+    assert await runs_that_readers_see(engine) == before
 
 
 async def test_resume_asks_only_for_the_customers_that_are_left(
@@ -126,7 +167,7 @@ async def test_resume_asks_only_for_the_customers_that_are_left(
     assert (await called(engine))[len(before) :] == ["b"]
     assert await scalar(engine, "SELECT count(*) FROM runs") == 1
     assert await scalar(engine, "SELECT state FROM runs") == "finished"
-    assert await scalar(engine, "SELECT count(*) FROM published") == 3
+    assert set(await runs_that_readers_see(engine)) == {"a", "b", "c"}
 
 
 async def test_a_cut_slate_is_resumed_from_the_rows_that_are_there(
@@ -148,6 +189,62 @@ async def test_a_cut_slate_is_resumed_from_the_rows_that_are_there(
     assert after[:4] == before
     assert [row[0] for row in after] == list(range(1, 11))
     assert len({row[1] for row in after}) == 10
+
+
+async def test_only_the_failed_slates_are_tried_again_and_the_short_ones_are_left(
+    engine: AsyncEngine, ranker: MisbehavingRanker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_small_shop(engine, "a", "b", "c")
+    monkeypatch.setenv("RECSTREAM_CONCURRENCY", "1")
+    monkeypatch.setenv("RECSTREAM_ATTEMPTS", "1")
+    ranker.misbehave(Fault.CUT, cut_after_objects=4)
+    await run_nightly(limit=1)
+    run = await find_run(engine, None)
+    assert run is not None
+    await change(
+        engine,
+        "INSERT INTO slates (run_id, day, shard, customer_id) SELECT run_id, day, 0, unnest(ARRAY['b', 'c']) FROM runs",
+    )
+    await end_slates(engine, run, {"b": "failed"})
+    before = await called(engine)
+    ranker.behave()
+
+    state = await run_nightly(resume=run.run_id, only="failed")
+
+    assert (await called(engine))[len(before) :] == ["b"]
+    assert await read(engine, "SELECT customer_id, state FROM slates ORDER BY 1") == [
+        ("a", "short"),
+        ("b", "complete"),
+        ("c", "pending"),
+    ]
+    assert state.is_failed()
+    assert await scalar(engine, "SELECT state FROM runs") == "failed"
+
+
+async def test_a_run_that_has_finished_is_resumed_without_a_word_to_anybody(
+    engine: AsyncEngine, ranker: MisbehavingRanker
+) -> None:
+    await add_small_shop(engine, "a")
+    await run_nightly()
+    before = await read(engine, "SELECT * FROM runs"), await called(engine)
+
+    state = await run_nightly(resume=await scalar(engine, "SELECT run_id FROM runs"))
+
+    assert state.is_completed()
+    assert (await read(engine, "SELECT * FROM runs"), await called(engine)) == before
+
+
+async def test_a_run_is_not_resumed_at_another_temperature(
+    engine: AsyncEngine, ranker: MisbehavingRanker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_small_shop(engine, "a")
+    await run_nightly()
+    monkeypatch.setenv("RECSTREAM_TEMPERATURE", "0.7")
+
+    state = await run_nightly(resume=await scalar(engine, "SELECT run_id FROM runs"))
+
+    with pytest.raises(RunConflictError, match=r"set RECSTREAM_TEMPERATURE=0\.1 to resume it"):
+        await state.aresult()
 
 
 async def test_a_second_night_is_refused_while_one_is_going_and_does_not_disturb_it(
@@ -199,11 +296,11 @@ async def test_a_run_that_is_not_there_cannot_be_resumed(engine: AsyncEngine) ->
 
 
 async def test_a_run_is_not_resumed_with_another_model(
-    engine: AsyncEngine, ranker: MisbehavingRanker, monkeypatch: pytest.MonkeyPatch
+    engine: AsyncEngine, admin: AsyncEngine, ranker: MisbehavingRanker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add_small_shop(engine, "a")
     await run_nightly()
-    await change(engine, "UPDATE runs SET model = 'a-former-model'")
+    await change(admin, "UPDATE runs SET model = 'a-former-model'")
     state = await run_nightly(resume=await scalar(engine, "SELECT run_id FROM runs"))
     with pytest.raises(RunConflictError, match="set RECSTREAM_MODEL=a-former-model"):
         await state.aresult()

@@ -13,15 +13,40 @@ from flows.on_demand import on_demand
 from flows.parameters import NightlyParameters, OnDemandParameters
 from tests.fixtures.prefect_runs import LEAVES_SOCKETS
 
+RUN = "0b8f9d8e-5b1f-4f43-9d0f-000000000001"
+
 pytestmark = [pytest.mark.usefixtures("prefect_in_reach"), LEAVES_SOCKETS]
 
 
-@pytest.mark.parametrize("wrong", [{"limt": 3}, {"limit": 0}, {"limit": "few"}, {"resume": "the last one"}], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"limt": 3},
+        {"limit": 0},
+        {"limit": "few"},
+        {"resume": "the last one"},
+        {"limit": 3, "resume": RUN},
+        {"only": "failed"},
+        {"only": "failed", "limit": 3},
+        {"only": "short", "resume": RUN},
+    ],
+    ids=str,
+)
 def test_the_night_refuses_what_it_does_not_know(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         NightlyParameters.model_validate(wrong)
     with pytest.raises(ParameterTypeError):
         nightly.validate_parameters({"parameters": wrong})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "left"),
+    [({"resume": RUN}, {"pending", "streaming", "short", "failed"}), ({"resume": RUN, "only": "failed"}, {"failed"})],
+)
+def test_a_run_is_resumed_with_all_that_is_left_or_the_failed_slates_alone(
+    wanted: dict[str, Any], left: set[str]
+) -> None:
+    assert set(NightlyParameters.model_validate(wanted).left) == left
 
 
 @pytest.mark.parametrize(

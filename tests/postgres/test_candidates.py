@@ -167,7 +167,7 @@ async def test_who_purchased_the_favourites_gets_what_comes_after_them(engine: A
     assert await candidates_of(engine, "c", most=10) == [f"p{number:02}" for number in range(10, 20)]
 
 
-async def test_candidates_are_the_same_wherever_the_rows_lie(engine: AsyncEngine) -> None:
+async def test_candidates_are_the_same_wherever_the_rows_lie(engine: AsyncEngine, admin: AsyncEngine) -> None:
     await change(
         engine,
         "INSERT INTO products (product_id, name, category) SELECT n, n, 'Category ' || n % 7 "
@@ -182,9 +182,9 @@ async def test_candidates_are_the_same_wherever_the_rows_lie(engine: AsyncEngine
     )
     before = await candidates_of(engine, "c7")
 
-    await change(engine, "CREATE TABLE turned AS SELECT * FROM events ORDER BY event_key DESC")
-    await change(engine, "TRUNCATE events")
-    await change(engine, "INSERT INTO events SELECT * FROM turned")
+    await change(admin, "CREATE TABLE turned AS SELECT * FROM events ORDER BY event_key DESC")
+    await change(admin, "TRUNCATE events")
+    await change(admin, "INSERT INTO events SELECT * FROM turned")
     await change(engine, "UPDATE products SET description = 'moved to another place in the table'")
 
     assert await candidates_of(engine, "c7") == before

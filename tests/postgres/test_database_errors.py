@@ -14,13 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
 from pipeline.database import address, libpq_url, open_connection, open_engine
-from pipeline.domain import CustomerId
 from pipeline.embedded_postgres import EmbeddedPostgres, discard_embedded_postgres, embedded_postgres
 from pipeline.errors import ConfigurationError, DatabaseError, DatabaseUnavailableError
 from pipeline.night_lock import hold_the_night
 from pipeline.schema import migrate, require_current
-from pipeline.slates import Slate, SlateLedger
-from tests.fixtures.shop import RANKER, add_run, change, read, scalar, some_products
+from tests.fixtures.shop import add_run, change, read, scalar
 
 PASSWORD = "geheim"
 BLOCKED = """
@@ -64,8 +62,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgr
     """A server of this module's own that asks `guest` for a password, and lets `crowd` have no connection at all."""
     folder = tmp_path_factory.mktemp("guarded")
     try:
-        with embedded_postgres(folder) as server, open_connection(server.url()) as connection:
-            connection.execute("CREATE ROLE guest LOGIN PASSWORD 'the right one'")
+        with embedded_postgres(folder) as server, open_connection(server.url(), role=None) as connection:
+            connection.execute("CREATE ROLE recstream_writer")
+            connection.execute("CREATE ROLE guest LOGIN PASSWORD 'the right one' IN ROLE recstream_writer")
             connection.execute("CREATE ROLE crowd LOGIN CONNECTION LIMIT 0")
         rules = server.data_folder / "pg_hba.conf"
         rules.write_text("local all guest scram-sha-256\n" + rules.read_text())
@@ -126,7 +125,7 @@ async def test_the_right_password_in_the_query_is_used_and_not_shown(guarded: Em
     url = login(guarded, "guest").replace(f":{PASSWORD}@", "@") + f"&password={quote('the right one')}"
 
     async with open_engine(url, connections=1) as engine:
-        assert await scalar(engine, "SELECT current_user") == "guest"
+        assert await scalar(engine, "SELECT session_user") == "guest"
     async with hold_the_night(url):
         pass
     assert "right" not in address(url)
@@ -162,7 +161,12 @@ def test_both_drivers_are_given_the_same_address() -> None:
         "dbname": "my shop",
         "host": "/tmp/a folder",
         "sslmode": "disable",
+        "keepalives_idle": "10",
+        "keepalives_interval": "5",
+        "keepalives_count": "4",
+        "tcp_user_timeout": "30000",
     }
+    assert conninfo_to_dict(libpq_url(f"{url}&keepalives_idle=99"))["keepalives_idle"] == "99"
     assert address(url) == "postgresql://sh%40p:***@/my shop?host=%2Ftmp%2Fa+folder&sslmode=disable"
 
 
@@ -187,37 +191,38 @@ def test_a_plain_connection_speaks_of_its_statements_in_our_words(database_url: 
 
 
 async def test_a_connection_that_dies_in_a_statement_is_our_error_and_the_next_one_works(
-    engine: AsyncEngine, database_url: str
+    engine: AsyncEngine, admin: AsyncEngine, database_url: str
 ) -> None:
-    async with blocked_opening(engine, database_url) as opening:
-        await change(engine, KILL_BLOCKED)
+    async with blocked_change(engine, admin, database_url) as changing:
+        await change(admin, KILL_BLOCKED)
         with pytest.raises(DatabaseUnavailableError, match="cannot be reached"):
-            await opening
+            await changing
 
     assert await scalar(engine, "SELECT state FROM slates") == "pending"
 
 
-async def test_a_statement_that_is_cancelled_stays_cancelled(engine: AsyncEngine, database_url: str) -> None:
-    async with blocked_opening(engine, database_url) as opening:
-        opening.cancel()
+async def test_a_statement_that_is_cancelled_stays_cancelled(
+    engine: AsyncEngine, admin: AsyncEngine, database_url: str
+) -> None:
+    async with blocked_change(engine, admin, database_url) as changing:
+        changing.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await opening
+            await changing
 
     assert await scalar(engine, "SELECT state FROM slates") == "pending"
 
 
 @asynccontextmanager
-async def blocked_opening(engine: AsyncEngine, url: str) -> AsyncIterator[asyncio.Task[Slate]]:
-    """A task that opens a slate, and waits in the middle of its statement for a lock that somebody holds."""
-    run = await add_run(engine, "c")
-    ledger = SlateLedger(engine, run.run_id, RANKER.provenance)
+async def blocked_change(engine: AsyncEngine, admin: AsyncEngine, url: str) -> AsyncIterator[asyncio.Task[None]]:
+    """A task that changes a slate, and waits in the middle of its statement for a lock that somebody holds."""
+    await add_run(engine, "c")
     async with await AsyncConnection.connect(libpq_url(url)) as connection:
         await connection.execute("LOCK TABLE slates IN ACCESS EXCLUSIVE MODE")
-        opening = asyncio.create_task(ledger.open(CustomerId("c"), some_products(1), 1))
+        changing = asyncio.create_task(change(engine, "UPDATE slates SET state = 'streaming'"))
         async with asyncio.timeout(30):
-            while await scalar(engine, BLOCKED) == 0:  # noqa: ASYNC110 - Postgres tells nobody when somebody waits
+            while await scalar(admin, BLOCKED) == 0:  # noqa: ASYNC110 - Postgres tells nobody when somebody waits
                 await asyncio.sleep(0.01)
-        yield opening
+        yield changing
 
 
 async def test_a_pool_without_a_free_connection_is_our_error(engine: AsyncEngine) -> None:

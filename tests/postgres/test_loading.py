@@ -179,7 +179,7 @@ def test_events_of_unknown_customers_and_products_land_and_are_noted(database_ur
 
 
 def test_a_row_that_only_postgres_refuses_takes_no_neighbour_along(database_url: str, tmp_path: Path) -> None:
-    with open_connection(database_url) as connection:
+    with open_connection(database_url, role=None) as connection:
         connection.execute("ALTER TABLE products ADD CHECK (price <> 6.66)")
     rows = [f"{number},Thing,{'6.66' if number in (3, 700) else number}" for number in range(1, 1_001)]
     report = load(database_url, "products", written(tmp_path / "p.csv", "product_id,name,price", *rows, "3,Thing,3"))
@@ -194,7 +194,7 @@ def test_a_row_that_only_postgres_refuses_takes_no_neighbour_along(database_url:
 
 def test_a_load_that_breaks_off_has_changed_nothing(database_url: str, tmp_path: Path) -> None:
     path = written(tmp_path / "c.jsonl", *({"customer_id": number} for number in range(CHUNK_LINES + 1)))
-    with open_connection(database_url) as connection:
+    with open_connection(database_url, role=None) as connection:
         connection.execute(
             """
             CREATE FUNCTION pull_the_plug() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -207,7 +207,7 @@ def test_a_load_that_breaks_off_has_changed_nothing(database_url: str, tmp_path:
         load_file(connection, "customers", path, mapping={}, time_zone="UTC", rejects=tmp_path / "rejects.jsonl")
     assert query(database_url, "SELECT count(*) FROM customers") == [(0,)]
     assert not (tmp_path / "rejects.jsonl").exists()
-    with open_connection(database_url) as connection:
+    with open_connection(database_url, role=None) as connection:
         connection.execute("DROP TRIGGER plug ON customers")
     assert counts(load(database_url, "customers", path)) == (CHUNK_LINES + 1, CHUNK_LINES + 1, 0, 0, 0)
 

@@ -1,107 +1,121 @@
-"""The migrations make the tables that the code believes in, and take them away again, whatever is in them."""
+"""The migrations take a database from each released version to this one and back, with all that is in it."""
 
-from collections.abc import Iterator
+import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import LiteralString
-from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from psycopg import sql
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from pipeline.database import libpq_url, open_connection
-from pipeline.errors import DatabaseError, SchemaError
-from pipeline.schema import migrate, require_current
+from pipeline.errors import DatabaseError
+from pipeline.schema import migrate
 from pipeline.tables import metadata
+from tests.fixtures.releases import RELEASES, administer, as_superuser, leave_as, rows_of, shape_of, tables_of
 
-HEAD = "0002"
-RUN = UUID(int=7)
-FILLING: LiteralString = """
-    INSERT INTO customers (customer_id) VALUES ('c');
-    INSERT INTO products (product_id, name, price) VALUES ('p', 'Product', 9.99), ('q', 'Other', NULL);
-    INSERT INTO events (event_key, customer_id, product_id, kind, occurred_at)
-        VALUES (gen_random_uuid(), 'c', 'p', 'purchase', now());
-    INSERT INTO runs (run_id, kind, state, model, endpoint, provenance, slate_size, temperature,
-                      prompt_version, code_version, as_of)
-        VALUES ('00000000-0000-0000-0000-000000000007', 'nightly', 'running', 'm', 'http://e', 'language_model', 10,
-                0.1, 'v', 'v', now());
-    INSERT INTO slates (run_id, customer_id, shard) VALUES ('00000000-0000-0000-0000-000000000007', 'c', 0);
-    INSERT INTO recommendations (run_id, customer_id, rank, product_id, product_name, relevance_score, provenance,
-                                 attempt)
-        VALUES ('00000000-0000-0000-0000-000000000007', 'c', 1, 'p', 'Product', 0.5, 'language_model', 1);
-    INSERT INTO published (customer_id, run_id) VALUES ('c', '00000000-0000-0000-0000-000000000007');
-"""
-ATTEMPT: LiteralString = """
-    INSERT INTO llm_calls (run_id, customer_id, attempt, ending, tokens_in, tokens_out, tokens_cached, tokens_estimated)
-        VALUES ('00000000-0000-0000-0000-000000000007', 'c', 1, 'cut', 100, 20, 0, false);
-"""
-
-
-@pytest.fixture
-def filled(database_url: str) -> Iterator[psycopg.Connection]:
-    """A connection to a migrated database with a row in each of the main tables; every statement is its own."""
-    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
-        connection.execute(FILLING)
-        yield connection
-
-
-def tables_of(url: str) -> set[str]:
-    with open_connection(url) as connection:
-        found = connection.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
-        return {name for (name,) in found} - {"alembic_version"}
+HEAD = "0006"
+OURS = set(metadata.tables) | {"current_recommendations", "live_recommendations"}
 
 
 def test_an_empty_database_goes_up_and_down_and_up_again(empty_database_url: str) -> None:
-    ours = set(metadata.tables) | {"current_recommendations"}
-
     assert migrate(empty_database_url) == (None, HEAD)
-    assert tables_of(empty_database_url) == ours
+    assert tables_of(empty_database_url) == OURS
     assert migrate(empty_database_url, "base") == (HEAD, None)
     assert tables_of(empty_database_url) == set()
     assert migrate(empty_database_url) == (None, HEAD)
-    assert tables_of(empty_database_url) == ours
+    assert tables_of(empty_database_url) == OURS
 
 
-def test_a_filled_database_goes_down_and_up(filled: psycopg.Connection, database_url: str) -> None:
-    assert migrate(database_url, "base") == (HEAD, None)
-    assert tables_of(database_url) == set()
-    assert migrate(database_url) == (None, HEAD)
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_released_database_goes_up_and_down_with_every_row(empty_database_url: str, release: str) -> None:
+    before = leave_as(release, empty_database_url)
+    assert all(before.values()), "a table without a row proves nothing"
+
+    assert migrate(empty_database_url) == (release, HEAD)
+    assert rows_of(empty_database_url) == before
+    assert migrate(empty_database_url, release) == (HEAD, release)
+    assert rows_of(empty_database_url) == before
+    assert migrate(empty_database_url) == (release, HEAD)
+    assert rows_of(empty_database_url) == before
+    assert migrate(empty_database_url, "base") == (HEAD, None)
+    assert tables_of(empty_database_url) == set()
 
 
-def test_an_attempt_recorded_before_its_columns_came_is_kept_up_and_down(database_url: str) -> None:
-    migrate(database_url, "0001")
-    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
-        connection.execute(FILLING)
-        connection.execute(ATTEMPT)
+@pytest.mark.parametrize("version", ["0002", "0003", "0004", "0005"])
+def test_each_version_is_the_same_by_the_way_up_as_by_the_way_down(empty_database_url: str, version: str) -> None:
+    migrate(empty_database_url, version)
+    upwards = shape_of(empty_database_url)
+    migrate(empty_database_url)
+    migrate(empty_database_url, version)
 
-        assert migrate(database_url) == ("0001", HEAD)
-        counts = "SELECT ending, refused_objects, score_rises FROM llm_calls"
-        assert connection.execute(counts).fetchall() == [("cut", 0, 0)]
-        connection.execute("UPDATE llm_calls SET refused_objects = 3, score_rises = 2")
-
-        assert migrate(database_url, "0001") == (HEAD, "0001")
-        assert connection.execute("SELECT ending, tokens_out FROM llm_calls").fetchall() == [("cut", 20)]
-        assert migrate(database_url) == ("0001", HEAD)
-        assert connection.execute(counts).fetchall() == [("cut", 0, 0)]
+    assert shape_of(empty_database_url) == upwards
 
 
-def test_a_migration_that_would_keep_a_night_waiting_gives_up_and_can_be_started_again(database_url: str) -> None:
-    migrate(database_url, "0001")
-    with psycopg.connect(libpq_url(database_url)) as night:
-        night.execute("LOCK TABLE llm_calls IN ROW EXCLUSIVE MODE")
-        with pytest.raises(DatabaseError, match="lock timeout") as refused:
-            migrate(database_url)
-    assert "\n" not in str(refused.value)
-    assert migrate(database_url) == ("0001", HEAD)
+def test_what_lies_in_the_partitions_of_days_goes_down_too(empty_database_url: str) -> None:
+    leave_as("0002", empty_database_url)
+    migrate(empty_database_url)
+    administer(
+        empty_database_url,
+        "SELECT recstream_prepare_day('2026-11-23')",
+        "INSERT INTO customers (customer_id) VALUES ('new')",
+        """INSERT INTO runs (run_id, kind, state, model, endpoint, provenance, slate_size, temperature, prompt_version,
+                             code_version, as_of, day, shuffle_seed, created_at)
+           SELECT gen_random_uuid(), kind, 'draining', 'm', 'e', provenance, 10, 0, 'v', 'v', now(), '2026-11-23', 7,
+                  now()
+           FROM runs WHERE state = 'finished' AND kind = 'nightly'""",
+        """INSERT INTO slates (run_id, customer_id, day, shard, state)
+           SELECT run_id, unnest(ARRAY['new', 'c6']), day, 0, 'complete' FROM runs WHERE state = 'draining'""",
+        """INSERT INTO recommendations (run_id, customer_id, rank, day, product_id, product_name, relevance_score,
+                                        provenance, attempt)
+           SELECT run_id, customer_id, 1, day, 'p', 'Name', 1, 'language_model', 1
+           FROM slates WHERE day > '2000-01-01'""",
+        """INSERT INTO rejections (run_id, customer_id, attempt, number, day, reason, detail, raw)
+           SELECT run_id, customer_id, 1, 1, day, 'r', 'd', 'raw' FROM slates WHERE day > '2000-01-01'""",
+        """INSERT INTO llm_calls (run_id, customer_id, attempt, lease, day, ending, started_at)
+           SELECT run_id, customer_id, 1, 1, day, 'in_flight', now() FROM slates WHERE day > '2000-01-01'""",
+        """INSERT INTO published_runs (run_id, day, precedence, served_share, rows_per_slate, refused_share)
+           SELECT run_id, day, created_at, 1, 1, 0 FROM runs WHERE state = 'draining'""",
+    )
+    # A slate that was being kept when pruning broke off lies there twice.
+    administer(
+        empty_database_url,
+        """INSERT INTO slates (run_id, customer_id, day, shard, state)
+           SELECT run_id, customer_id, '0001-01-01', shard, state FROM slates
+           WHERE day > '2000-01-01' AND customer_id = 'new'""",
+        """INSERT INTO recommendations (run_id, customer_id, rank, day, product_id, product_name, relevance_score,
+                                        provenance, attempt, committed_at)
+           SELECT run_id, customer_id, rank, '0001-01-01', product_id, product_name, relevance_score, provenance,
+                  attempt, committed_at
+           FROM recommendations WHERE day > '2000-01-01' AND customer_id = 'new'""",
+    )
+    readers_saw = rows_of(empty_database_url)["current_recommendations"]
+    assert [row[0] for row in readers_saw] == ["c1", "c6", "new"]
+
+    assert migrate(empty_database_url, "0002") == (HEAD, "0002")
+    after = rows_of(empty_database_url)
+    assert after["current_recommendations"] == readers_saw
+    newest = {table: len([row for row in after[table] if "new" in row]) for table in after}
+    assert {table: number for table, number in newest.items() if number} == {
+        "customers": 1,
+        "slates": 1,
+        "recommendations": 1,
+        "rejections": 1,
+        "llm_calls": 1,
+        "published": 1,
+        "current_recommendations": 1,
+    }
+    assert [row[2] for row in after["runs"]].count("running") == 2, "a draining run is a running one again"
 
 
-def test_migrating_again_changes_no_row(filled: psycopg.Connection, database_url: str) -> None:
-    assert migrate(database_url) == (HEAD, HEAD)
-    assert filled.execute("SELECT count(*) FROM recommendations").fetchone() == (1,)
+def test_migrating_again_changes_no_row(empty_database_url: str) -> None:
+    leave_as("0002", empty_database_url)
+    migrate(empty_database_url)
+    before = rows_of(empty_database_url)
+
+    assert migrate(empty_database_url) == (HEAD, HEAD)
+    assert rows_of(empty_database_url) == before
 
 
 def test_two_migrations_at_a_time_wait_for_each_other(empty_database_url: str) -> None:
@@ -112,144 +126,73 @@ def test_two_migrations_at_a_time_wait_for_each_other(empty_database_url: str) -
 
 
 def test_the_migrated_database_is_the_one_that_the_code_describes(database_url: str) -> None:
+    administer(database_url, "SELECT recstream_prepare_day('2026-11-23')")
     with create_engine(database_url, poolclass=NullPool).connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
-        assert compare_metadata(context, metadata) == []
+        names = "SELECT relname FROM pg_class WHERE relispartition"
+        partitions = {name for (name,) in connection.exec_driver_sql(names)}
+        assert {"slates_20261123", "slates_kept"} <= partitions
+        options = {
+            "compare_server_default": True,
+            "include_name": lambda name, kind, _: kind != "table" or name not in partitions,
+        }
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
 
 
-def test_a_database_without_tables_is_told_to_be_initialised(empty_database_url: str) -> None:
-    with pytest.raises(SchemaError, match="has no recstream tables: run `recstream init`"):
-        require_current(empty_database_url)
-
-
-def test_a_current_database_is_good(database_url: str) -> None:
-    require_current(database_url)
-
-
-def test_a_newer_database_is_neither_used_nor_changed(database_url: str) -> None:
-    with open_connection(database_url) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-
-    with pytest.raises(SchemaError, match=r"9999.*install a newer recstream"):
-        require_current(database_url)
-    with pytest.raises(SchemaError, match=r"9999.*install a newer recstream"):
-        migrate(database_url)
-    assert "recommendations" in tables_of(database_url)
-
-
-def test_an_unknown_version_is_refused_in_one_line(database_url: str) -> None:
-    with pytest.raises(SchemaError, match="'0815' is unknown") as refused:
-        migrate(database_url, "0815")
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize("price", ["-0.01", "NaN", "Infinity"])
-def test_a_price_is_a_number_from_zero(filled: psycopg.Connection, price: str) -> None:
-    with pytest.raises(psycopg.Error):
-        filled.execute("INSERT INTO products (product_id, name, price) VALUES ('new', 'New', %s::numeric)", (price,))
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "INSERT INTO customers (customer_id) VALUES ('')",
-        "INSERT INTO customers (customer_id, attributes) VALUES ('d', '[]')",
-        "INSERT INTO products (product_id, name) VALUES ('', 'No id')",
-        "INSERT INTO products (product_id, name) VALUES ('new', '  ')",
-        "INSERT INTO products (product_id, name) VALUES ('new', NULL)",
-        "INSERT INTO products (product_id, name) VALUES ('p', 'The same id')",
-        "INSERT INTO products (product_id, name, attributes) VALUES ('new', 'New', '1')",
-    ],
-)
-def test_a_customer_and_a_product_have_an_id_and_a_name(filled: psycopg.Connection, statement: LiteralString) -> None:
-    with pytest.raises(psycopg.IntegrityError):
-        filled.execute(statement)
-
-
-@pytest.mark.parametrize(
-    ("kind", "value", "words"),
-    [
-        ("wish", "1", "Laptop"),
-        ("rating", "NaN", "Laptop"),
-        ("rating", "Infinity", "Laptop"),
-        ("rating", "-Infinity", "Laptop"),
-        ("purchase", "1", None),
-    ],
-)
-def test_an_event_has_a_known_kind_a_finite_value_and_something_it_is_about(
-    filled: psycopg.Connection, kind: str, value: str, words: str | None
+def test_the_rows_of_before_become_a_partition_without_being_read(
+    empty_database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(psycopg.errors.CheckViolation):
-        filled.execute(
-            "INSERT INTO events (event_key, customer_id, kind, value, text, occurred_at) "
-            "VALUES (gen_random_uuid(), 'c', %s, %s::double precision, %s, now())",
-            (kind, value, words),
-        )
+    leave_as("0002", empty_database_url)
+    with as_superuser(empty_database_url) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET client_min_messages = debug1")
+    with caplog.at_level(logging.INFO, "sqlalchemy.dialects.postgresql"):
+        migrate(empty_database_url)
+
+    for table in ("slates", "recommendations", "rejections", "llm_calls"):
+        assert f'partition constraint for table "{table}_kept" is implied by existing constraints' in caplog.text
 
 
-@pytest.mark.parametrize("column", ["kind", "state", "provenance", "slate_size"])
-def test_a_run_has_known_words_and_asks_for_something(filled: psycopg.Connection, column: str) -> None:
-    wrong = 0 if column == "slate_size" else "unheard of"
-    with pytest.raises(psycopg.errors.CheckViolation):
-        filled.execute(sql.SQL("UPDATE runs SET {} = %s").format(sql.Identifier(column)), (wrong,))
-
-
-def test_a_slate_has_a_known_state(filled: psycopg.Connection) -> None:
-    with pytest.raises(psycopg.errors.CheckViolation):
-        filled.execute("UPDATE slates SET state = 'nearly'")
-
-
-@pytest.mark.parametrize(
-    ("change", "refusal"),
-    [
-        ({"relevance_score": 1.01}, psycopg.errors.CheckViolation),
-        ({"relevance_score": -0.01}, psycopg.errors.CheckViolation),
-        ({"relevance_score": float("nan")}, psycopg.errors.CheckViolation),
-        ({"rank": 0}, psycopg.errors.CheckViolation),
-        ({"attempt": 0}, psycopg.errors.CheckViolation),
-        ({"provenance": "somebody"}, psycopg.errors.CheckViolation),
-        ({"rank": 1}, psycopg.errors.UniqueViolation),
-        ({"product_id": "p"}, psycopg.errors.UniqueViolation),
-        ({"run_id": uuid4()}, psycopg.errors.ForeignKeyViolation),
-        ({"customer_id": "nobody"}, psycopg.errors.ForeignKeyViolation),
-    ],
-)
-def test_a_recommendation_is_refused_unless_it_has_a_place_of_its_own(
-    filled: psycopg.Connection, change: dict[str, object], refusal: type[psycopg.Error]
-) -> None:
-    good: dict[str, object] = {
-        "run_id": RUN,
-        "customer_id": "c",
-        "rank": 2,
-        "product_id": "q",
-        "relevance_score": 0.5,
-        "provenance": "language_model",
-        "attempt": 1,
-    }
-    with pytest.raises(refusal):
-        insert_recommendation(filled, good | change)
-    insert_recommendation(filled, good)
-
-
-def insert_recommendation(connection: psycopg.Connection, row: dict[str, object]) -> None:
-    connection.execute(
-        "INSERT INTO recommendations (run_id, customer_id, rank, product_id, product_name, relevance_score, provenance,"
-        " attempt) VALUES (%(run_id)s, %(customer_id)s, %(rank)s, %(product_id)s, 'A product', %(relevance_score)s,"
-        " %(provenance)s, %(attempt)s)",
-        row,
+def test_who_could_read_and_own_before_still_can(empty_database_url: str) -> None:
+    leave_as("0002", empty_database_url)
+    administer(
+        empty_database_url,
+        "DROP ROLE IF EXISTS analyst",
+        "CREATE ROLE analyst",
+        "GRANT SELECT ON current_recommendations, recommendations, slates TO analyst",
+        "GRANT SELECT ON llm_calls TO PUBLIC",
     )
+    migrate(empty_database_url)
+    with as_superuser(empty_database_url) as connection:
+        connection.execute("SET ROLE analyst")
+        for table in ("current_recommendations", "recommendations", "slates", "llm_calls"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() != (0,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SELECT FROM rejections")
 
 
-def test_a_published_slate_is_one_that_exists_and_stays(filled: psycopg.Connection) -> None:
-    with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        filled.execute("INSERT INTO published (customer_id, run_id) VALUES ('nobody', %s)", (RUN,))
-    with pytest.raises(psycopg.errors.ForeignKeyViolation):
-        filled.execute("DELETE FROM runs")
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("CREATE VIEW newest AS SELECT max(committed_at) FROM recommendations", "view newest"),
+        (
+            """CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+               CREATE TRIGGER heard AFTER INSERT ON llm_calls FOR EACH ROW EXECUTE FUNCTION f()""",
+            "trigger heard of llm_calls",
+        ),
+        (
+            """CREATE TABLE sent (run_id uuid, customer_id text,
+                                  CONSTRAINT of_slate FOREIGN KEY (run_id, customer_id) REFERENCES slates)""",
+            "foreign key of_slate of sent",
+        ),
+        ("CREATE PUBLICATION to_the_site FOR TABLE recommendations", "publication to_the_site"),
+        ("CREATE POLICY own_rows ON slates USING (true)", "policy own_rows of slates"),
+    ],
+)
+def test_what_the_shop_has_built_on_a_table_that_is_replaced_is_named(
+    empty_database_url: str, statement: str, named: str
+) -> None:
+    before = leave_as("0002", empty_database_url)
+    administer(empty_database_url, statement)
 
-
-def test_deleting_a_run_that_nobody_reads_takes_all_that_is_its_own(filled: psycopg.Connection) -> None:
-    filled.execute("DELETE FROM published")
-    filled.execute("DELETE FROM runs")
-
-    left = filled.execute("SELECT (SELECT count(*) FROM slates), (SELECT count(*) FROM recommendations)").fetchone()
-    assert left == (0, 0)
+    with pytest.raises(DatabaseError, match=f"{named} depends on: drop it, and make it again afterwards"):
+        migrate(empty_database_url)
+    assert rows_of(empty_database_url) == before

@@ -1,10 +1,13 @@
 """One night at a time on a real server: a second one is refused, and a dead one stands in nobody's way."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
+from psycopg import AsyncConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pipeline.database import NIGHT_LOCK, libpq_url
 from pipeline.errors import RunConflictError
 from pipeline.night_lock import hold_the_night
 from tests.fixtures.shop import change, scalar
@@ -17,6 +20,16 @@ HOLDERS = """
     SELECT count(*) FROM pg_locks JOIN pg_database ON oid = database
     WHERE locktype = 'advisory' AND datname = current_database()
 """
+
+HOLDER = """
+    SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)
+    WHERE locktype = 'advisory' AND granted AND datname = current_database() AND application_name = 'recstream night'
+"""
+WAITERS = """
+    SELECT count(*) FROM pg_locks JOIN pg_database ON oid = database
+    WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()
+"""
+PATIENCE_S = 30
 
 
 async def test_a_second_night_is_refused_in_one_line(database_url: str) -> None:
@@ -60,8 +73,37 @@ async def test_a_cancelled_night_gives_it_back(database_url: str, engine: AsyncE
     assert await scalar(engine, HOLDERS) == 0
 
 
-async def test_the_death_of_the_holders_connection_frees_the_night(database_url: str, engine: AsyncEngine) -> None:
+async def test_a_night_whose_connection_is_lost_takes_it_again(
+    database_url: str, engine: AsyncEngine, admin: AsyncEngine
+) -> None:
     async with hold_the_night(database_url):
-        await change(engine, KILL_HOLDER)
-        async with hold_the_night(database_url):
-            assert await scalar(engine, HOLDERS) == 1
+        before = await scalar(admin, HOLDER)
+        await change(admin, KILL_HOLDER)
+        await until_it_is(admin, lambda holder: holder not in {None, before})
+
+        with pytest.raises(RunConflictError, match="another nightly run is going on"):
+            async with hold_the_night(database_url):
+                pytest.fail("two nights at a time")
+    assert await scalar(engine, HOLDERS) == 0
+
+
+async def test_a_night_that_lost_it_to_another_says_so_and_takes_it_when_it_is_free(
+    database_url: str, admin: AsyncEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with hold_the_night(database_url), await AsyncConnection.connect(libpq_url(database_url)) as another:
+        waiting = asyncio.create_task(another.execute("SELECT pg_advisory_lock(hashtext(%s))", (NIGHT_LOCK,)))
+        await until_it_is(admin, lambda waiters: waiters == 1, WAITERS)
+        await change(admin, KILL_HOLDER)
+        await waiting
+        async with asyncio.timeout(PATIENCE_S):
+            while "another has it now" not in caplog.text:  # noqa: ASYNC110 - a log tells nobody
+                await asyncio.sleep(0.01)
+        await another.close()
+        await until_it_is(admin, lambda holder: holder is not None)
+
+
+async def until_it_is(admin: AsyncEngine, wanted: Callable[[object], bool], looking_for: str = HOLDER) -> None:
+    """Look again and again, with a bound."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not wanted(await scalar(admin, looking_for)):  # noqa: ASYNC110 - Postgres tells nobody of its locks
+            await asyncio.sleep(0.01)

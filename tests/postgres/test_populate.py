@@ -31,7 +31,7 @@ def test_rows_that_are_not_the_demos_stay_as_they_are(database_url: str) -> None
 
 
 def test_rows_of_the_demo_that_were_lost_come_back(database_url: str) -> None:
-    with open_connection(database_url) as connection:
+    with open_connection(database_url, role=None) as connection:
         populate(connection)
         connection.execute("DELETE FROM events WHERE kind = 'search'")
         lost = connection.execute("DELETE FROM products WHERE product_id = '7' RETURNING name").fetchone()

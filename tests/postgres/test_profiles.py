@@ -23,6 +23,7 @@ from tests.fixtures.shop import (
     add_product,
     add_run,
     change,
+    end_slates,
     read,
 )
 
@@ -226,16 +227,16 @@ async def test_attributes_of_unexpected_types_are_left_out(engine: AsyncEngine) 
     assert await segments_of(engine, customer) == {}
 
 
-async def test_events_of_one_moment_always_read_the_same(engine: AsyncEngine) -> None:
+async def test_events_of_one_moment_always_read_the_same(engine: AsyncEngine, admin: AsyncEngine) -> None:
     customer = await add_customer(engine, "c")
     for number in range(80):
         await add_event(engine, customer, "search", words=f"word {number}")
     before = await segments_of(engine, customer)
 
     await change(engine, "UPDATE events SET value = value")  # every row moves to another place in the table
-    await change(engine, "CREATE TABLE turned AS SELECT * FROM events ORDER BY event_key DESC")
-    await change(engine, "TRUNCATE events")
-    await change(engine, "INSERT INTO events SELECT * FROM turned")
+    await change(admin, "CREATE TABLE turned AS SELECT * FROM events ORDER BY event_key DESC")
+    await change(admin, "TRUNCATE events")
+    await change(admin, "INSERT INTO events SELECT * FROM turned")
 
     assert await segments_of(engine, customer) == before
 
@@ -243,12 +244,11 @@ async def test_events_of_one_moment_always_read_the_same(engine: AsyncEngine) ->
 async def test_pages_visit_every_unfinished_customer_once_in_one_statement_each(engine: AsyncEngine) -> None:
     names = [f"customer {number}" for number in range(23)]
     run = await add_run(engine, *names)
-    await change(engine, "UPDATE slates SET state = 'complete' WHERE customer_id IN ('customer 3', 'customer 22')")
-    await change(engine, "UPDATE slates SET state = 'failed' WHERE customer_id = 'customer 4'")
+    await end_slates(engine, run, {"customer 3": "complete", "customer 22": "complete", "customer 4": "failed"})
 
     visited: list[CustomerId] = []
     with statements_counted(engine) as statements:
-        async with aclosing(unfinished_customers(engine, run.run_id, 0, page=5)) as pages:
+        async with aclosing(unfinished_customers(engine, run.run_id, run.day, 0, page=5)) as pages:
             async for page in pages:
                 assert len(page) <= 5
                 visited += (await read_profiles(engine, page, NOW, HABITS)).keys()
@@ -261,19 +261,20 @@ async def test_a_customer_completed_while_the_pages_go_on_is_not_visited(engine:
     run = await add_run(engine, "a", "b", "c")
 
     visited: list[CustomerId] = []
-    async with aclosing(unfinished_customers(engine, run.run_id, 0, page=1)) as pages:
+    async with aclosing(unfinished_customers(engine, run.run_id, run.day, 0, page=1)) as pages:
         async for page in pages:
             visited += page
-            await change(engine, "UPDATE slates SET state = 'complete' WHERE customer_id = 'b'")
+            if page == ["a"]:
+                await end_slates(engine, run, {"b": "complete"})
 
     assert visited == ["a", "c"]
 
 
-async def test_histories_are_read_through_the_index(engine: AsyncEngine) -> None:
+async def test_histories_are_read_through_the_index(engine: AsyncEngine, admin: AsyncEngine) -> None:
     await change(engine, MANY_EVENTS, customer="c", customers=2_000, events=200_000, newest=NOW)
     await change(engine, "INSERT INTO customers (customer_id) SELECT DISTINCT customer_id FROM events")
     await change(engine, "INSERT INTO products (product_id, name) SELECT n, n FROM generate_series(1, 2000) AS n")
-    await change(engine, "ANALYZE events, customers, products")
+    await change(admin, "ANALYZE events, customers, products")
     page = [CustomerId(f"c-{number}") for number in range(200)]
 
     explained = await read(engine, "EXPLAIN " + statement("customer_histories").text, **parameters_of(*page))

@@ -1,6 +1,7 @@
 """One slate from a real endpoint into a real database: what each attempt asks, what stands, what the ledger says."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -8,6 +9,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pipeline.database import open_connection
 from pipeline.domain import CommittedRecommendation, CustomerId, Product, Profile
 from pipeline.errors import EndpointFatalError
 from pipeline.group_commit import GroupCommit, open_group_commit
@@ -37,6 +39,7 @@ from tests.fixtures.shop import RANKER, add_run, change, read, some_products
 
 CUSTOMER = CustomerId("c")
 PROFILE = Profile(CUSTOMER, (("Recent purchases", "Laptop"),))
+PATIENCE_S = 60.0
 AT_ONCE = {"Retry-After": "0"}
 
 
@@ -61,7 +64,7 @@ async def services_for(
     scripted: ScriptedEndpoint, engine: AsyncEngine, writer: GroupCommit, run: Run, *, attempts: int = 3
 ) -> AsyncIterator[SlateServices]:
     async with open_client(scripted.endpoint(), concurrency=4) as client:
-        ledger = SlateLedger(engine, run.run_id, RANKER.provenance)
+        ledger = SlateLedger(engine, run.run_id, run.day)
         yield SlateServices(client, scripted.endpoint(), writer, ledger, run.slate_size, attempts)
 
 
@@ -71,8 +74,8 @@ async def run(engine: AsyncEngine) -> Run:
 
 
 @pytest.fixture
-async def writer(database_url: str) -> AsyncIterator[GroupCommit]:
-    async with open_group_commit(database_url) as opened:
+async def writer(database_url: str, run: Run) -> AsyncIterator[GroupCommit]:
+    async with open_group_commit(database_url, run.run_id, run.day, RANKER.provenance) as opened:
         yield opened
 
 
@@ -109,7 +112,9 @@ async def slate(engine: AsyncEngine) -> tuple[object, ...]:
 
 
 async def endings(engine: AsyncEngine) -> list[tuple[object, ...]]:
-    found = await read(engine, "SELECT attempt, ending, status FROM llm_calls WHERE customer_id = 'c' ORDER BY call_id")
+    found = await read(
+        engine, "SELECT attempt, ending, status FROM llm_calls WHERE customer_id = 'c' ORDER BY started_at"
+    )
     return [tuple(row) for row in found]
 
 
@@ -235,7 +240,7 @@ async def test_objects_that_are_refused_are_recorded_and_the_others_stand(
     yielded, _ = await serve(engine, writer, run, Answer(whole_stream(*texts)))
 
     assert yielded == ["p1", "p2", "p3"]
-    assert await read(engine, "SELECT reason, raw FROM rejections ORDER BY rejection_id") == [
+    assert await read(engine, "SELECT reason, raw FROM rejections ORDER BY attempt, number") == [
         ("unknown_candidate", '{"i":9,"s":90}'),
         ("repeated_product", '{"i":1,"s":90}'),
         ("missing_score", '{"i": 2}'),
@@ -287,6 +292,17 @@ async def test_a_complete_slate_asks_nothing_more(engine: AsyncEngine, writer: G
     assert await slate(engine) == ("complete", 1, "complete", None)
 
 
+async def test_a_customer_who_was_erased_meanwhile_is_not_asked_for_and_stops_nobody(
+    engine: AsyncEngine, database_url: str, writer: GroupCommit, run: Run
+) -> None:
+    with open_connection(database_url, role=None) as owner:
+        owner.execute("DELETE FROM slates")
+
+    products, scripted = await serve(engine, writer, run, whole(1, 2, 3))
+
+    assert (products, scripted.bodies) == ([], [])
+
+
 async def test_leaving_the_loop_closes_the_connection_and_the_slate_can_be_resumed(
     engine: AsyncEngine, writer: GroupCommit, run: Run
 ) -> None:
@@ -298,9 +314,9 @@ async def test_leaving_the_loop_closes_the_connection_and_the_slate_can_be_resum
         async with aclosing(recommend(PROFILE, some_products(5), services)) as rows:
             await anext(rows)
         assert await happens(scripted.client_gone)
-    assert await slate(engine) == ("streaming", 1, "abandoned", None)
+    assert await slate(engine) == ("pending", 1, "abandoned", "not served: its run ended before")
     assert await endings(engine) == [(1, "abandoned", 200)]
-    async with aclosing(unfinished_customers(engine, run.run_id, 0)) as pages:
+    async with aclosing(unfinished_customers(engine, run.run_id, run.day, 0)) as pages:
         assert [page async for page in pages] == [[CUSTOMER]]
 
     yielded, scripted = await serve(engine, writer, run, whole(1, 2))
@@ -325,7 +341,7 @@ async def test_cancellation_closes_the_connection_and_is_recorded(
             await serving
         assert await happens(scripted.client_gone)
 
-    assert (await slate(engine))[:3] == ("streaming", 1, "abandoned")
+    assert (await slate(engine))[:3] == ("pending", 1, "abandoned")
 
 
 async def test_an_answer_that_never_ends_is_left_once_all_is_there(
@@ -429,13 +445,65 @@ async def test_a_refused_key_ends_the_shard_with_the_rows_that_are_there(
 
 
 async def test_who_left_the_shop_since_planning_is_in_the_ledger_with_the_reason(
-    engine: AsyncEngine, database_url: str
+    engine: AsyncEngine, admin: AsyncEngine, database_url: str
 ) -> None:
     async with shop_of(engine, "a", "b") as run, scripted_endpoint(whole(1, 2, 3)) as scripted:
-        await change(engine, "DELETE FROM customers WHERE customer_id = 'a'")
+        await change(admin, "DELETE FROM customers WHERE customer_id = 'a'")
         assert await serve_all(scripted, database_url, run) == ShardReport(0, customers=1, rows=3)
 
     (gone, served) = await read(engine, "SELECT state, reason FROM slates ORDER BY customer_id")
     assert gone[0] == "failed"
     assert "no longer in the customers table" in str(gone[1])
     assert served == ("complete", None)
+
+
+async def test_a_slate_that_another_opens_is_left_to_him_and_the_shard_goes_on(
+    engine: AsyncEngine, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = asyncio.Event()
+    held_back = Answer([text_event(item_text(2)), gate, *whole_stream(item_text(1), item_text(3))])
+    caplog.set_level(logging.INFO, "pipeline.recommending")
+    async with shop_of(engine, "a", "b") as run, scripted_endpoint(held_back, whole(1, 2, 3)) as scripted:
+        serving = asyncio.create_task(serve_all(scripted, database_url, run))
+        async with asyncio.timeout(PATIENCE_S):
+            while not await placed(engine):  # noqa: ASYNC110 - nobody tells that a row of the shard is there
+                await asyncio.sleep(0.05)
+        other = await SlateLedger(engine, run.run_id, run.day).open(CustomerId("a"), some_products(5), 3)
+        gate.set()
+
+        assert await serving == ShardReport(0, customers=2, rows=4)
+        assert len(scripted.bodies) == 2, "he who lost it does not ask again"
+
+    assert len(other.placed) == 1
+    assert await read(engine, "SELECT customer_id, state, lease FROM slates ORDER BY 1") == [
+        ("a", "streaming", 2),
+        ("b", "complete", 1),
+    ]
+    assert await read(engine, "SELECT customer_id, ending, tokens_in > 0 FROM llm_calls ORDER BY 1") == [
+        ("a", "taken_over", True),
+        ("b", "complete", True),
+    ]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the slate of customer 'a' was opened by another, or is there no more: this attempt ends"
+    ]
+
+
+async def test_a_slate_that_is_lost_between_two_attempts_is_not_asked_for_again(
+    engine: AsyncEngine, writer: GroupCommit, run: Run
+) -> None:
+    gate = asyncio.Event()
+    broken_off = Answer([text_event(item_text(2)), gate, Drop()])
+    async with (
+        scripted_endpoint(broken_off, whole(1, 2)) as scripted,
+        services_for(scripted, engine, writer, run) as services,
+        aclosing(recommend(PROFILE, some_products(5), services)) as rows,
+    ):
+        await anext(rows)
+        await services.ledger.open(CUSTOMER, some_products(5), 3)
+        gate.set()
+
+        assert [row async for row in rows] == []
+        assert len(scripted.bodies) == 1
+
+    assert await endings(engine) == [(1, "cut", 200)]
+    assert await slate(engine) == ("streaming", 1, None, None)

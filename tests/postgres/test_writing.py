@@ -19,6 +19,7 @@ from pipeline.domain import (
 )
 from pipeline.errors import AnswerCutError
 from pipeline.group_commit import GroupCommit, open_group_commit
+from pipeline.runs import Run
 from pipeline.slates import Slate, SlateLedger
 from pipeline.writing import write
 from tests.fixtures.shop import RANKER, add_run, read, some_products
@@ -27,9 +28,13 @@ REJECTION = Rejection(RejectionReason.MISSING_SCORE, "it has no score", '{"i": 3
 
 
 @pytest.fixture
-async def ledger(engine: AsyncEngine) -> SlateLedger:
-    run = await add_run(engine, "c")
-    return SlateLedger(engine, run.run_id, RANKER.provenance)
+async def run(engine: AsyncEngine) -> Run:
+    return await add_run(engine, "c")
+
+
+@pytest.fixture
+async def ledger(engine: AsyncEngine, run: Run) -> SlateLedger:
+    return SlateLedger(engine, run.run_id, run.day)
 
 
 @pytest.fixture
@@ -40,8 +45,8 @@ async def slate(ledger: SlateLedger) -> Slate:
 
 
 @pytest.fixture
-async def writer(database_url: str) -> AsyncIterator[GroupCommit]:
-    async with open_group_commit(database_url) as opened:
+async def writer(database_url: str, run: Run) -> AsyncIterator[GroupCommit]:
+    async with open_group_commit(database_url, run.run_id, run.day, RANKER.provenance) as opened:
         yield opened
 
 
@@ -122,7 +127,7 @@ async def test_a_row_that_the_database_refuses_is_recorded_and_leaves_no_hole(
 
     assert [(row.recommendation.rank, row.recommendation.product_id) for row in rows] == [(1, "p1"), (2, "p4")]
     assert await stands(engine) == [(1, "p1"), (2, "p4")]
-    refused = await read(engine, "SELECT reason, raw FROM rejections ORDER BY rejection_id")
+    refused = await read(engine, "SELECT reason, raw FROM rejections ORDER BY number")
     assert refused == [("refused_by_database", "p2 Nul \\u0000"), ("refused_by_database", "p3 A product")]
 
 

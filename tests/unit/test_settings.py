@@ -1,10 +1,12 @@
 """The settings: flags over environment over file over defaults, and one line for each mistake."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import ConfigurationError
+from pipeline.gates import Gates
 from pipeline.settings import SETTINGS_FILE, Settings, load_settings
 
 
@@ -86,6 +88,10 @@ def test_a_file_that_is_no_toml_is_named(content: str | bytes) -> None:
         ("idle_timeout_s", "0"),
         ("connect_timeout_s", "nan"),
         ("model", " "),
+        ("gate_served_share", "1.1"),
+        ("gate_rows_per_slate", "-1"),
+        ("gate_refused_share", "nan"),
+        ("gate_worsening", "2"),
     ],
 )
 def test_a_value_out_of_bounds_is_refused_with_the_setting_s_name(
@@ -93,6 +99,14 @@ def test_a_value_out_of_bounds_is_refused_with_the_setting_s_name(
 ) -> None:
     monkeypatch.setenv(f"RECSTREAM_{name.upper()}", value)
     assert repr(name) in refusal()
+
+
+def test_each_gate_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().gates == Gates()
+    wanted = Gates(served_share=0.25, rows_per_slate=7.5, refused_share=0.125, worsening=1)
+    for name, value in asdict(wanted).items():
+        monkeypatch.setenv(f"RECSTREAM_GATE_{name.upper()}", str(value))
+    assert load_settings().gates == wanted
 
 
 @pytest.mark.parametrize("url", ["", "http://", "http://[::1", "http://h:99999/v1", "http://a b/v1", "ftp://h", "h/v1"])

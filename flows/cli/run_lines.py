@@ -1,0 +1,29 @@
+"""The last runs for people: two lines each, so that ten of them fit on a screen."""
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+
+from pipeline.run_list import RunLine
+
+
+def print_runs(lines: Iterable[RunLine], out: Console) -> None:
+    """Print the runs, the newest first. A terminal cuts what does not fit; a file gets whole lines."""
+    for text in _texts(lines):
+        out.print(text, markup=False, no_wrap=True, overflow=None if out.soft_wrap else "ellipsis")
+
+
+def _texts(lines: Iterable[RunLine]) -> Iterator[str]:
+    yield f"{'run':<36}  {'planned':<16}  {'kind':<9}  {'state':<9}  customers"
+    for line in lines:
+        planned = f"{line.created_at.astimezone():%Y-%m-%d %H:%M}"
+        customers = "" if line.customers is None else f"{line.customers:,}"
+        yield f"{line.run_id}  {planned}  {line.kind.replace('_', ' '):<9}  {line.state:<9}  {customers:>9}".rstrip()
+        why = _why(line)
+        if why:
+            yield f"    {why}"
+
+
+def _why(line: RunLine) -> str:
+    pruned = None if line.pruned_at is None else f"its rows were pruned on {line.pruned_at:%Y-%m-%d}"
+    return "; ".join(filter(None, (line.reason, pruned)))
