@@ -13,7 +13,7 @@ ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(PINNED) 2>/dev/null),$(C
 .PHONY: $(PINNED)
 endif
 
-.PHONY: help demo test check bench-stream lock clean
+.PHONY: help demo test check bench-stream bench-write chaos lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,12 @@ check: $(READY) ## lint, format, types and import contracts
 
 bench-stream: $(READY) ## measure the streaming core beside instructor and others, 3 to 6 minutes
 	@exec $(BIN)/python -m bench.stream
+
+bench-write: $(READY) ## measure the writer and the readers with a million customers, 6 to 10 minutes, 20 GB of disk
+	@exec $(BIN)/python -m bench.write
+
+chaos: $(READY) ## kill, crash and cut nights, then check every row, 5 to 10 minutes; SEED=N draws the same again
+	@exec $(BIN)/python -m bench.chaos $(if $(SEED),--seed $(SEED))
 
 lock: $(READY) ## pin requirements.txt anew, from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \

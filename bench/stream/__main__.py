@@ -20,7 +20,8 @@ from bench.stream.sections import (
     ramp_figures,
     warm_up,
 )
-from bench.stream.targets import last_line, table
+from bench.stream.targets import TARGETS
+from bench.targets import last_line, table
 from pipeline.errors import RecstreamError
 
 _POOL = 64  # connections of a contender's client, outside of the ramp
@@ -67,10 +68,10 @@ def main() -> int:
     except RecstreamError as error:
         print(f"bench.stream: {error}", file=sys.stderr)
         return 1
-    print("\nfigure                       value  target")
-    for line in table(figures):
+    print()
+    for line in table(TARGETS, figures):
         print(line)
-    print(last_line(figures))
+    print(last_line(TARGETS, figures))
     return 0
 
 

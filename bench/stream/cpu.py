@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
+from bench.ratios import Ratio, paired_ratio
 from bench.stream.orders import AT_ONCE, Form, Order
 from bench.stream.processes import Contender
-from bench.stream.ratios import Ratio, paired_ratio
 from bench.stream.reports import ReadTask
 from bench.stream.wire import answer
 from pipeline.errors import AnswerCutError

@@ -4,10 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.stream.processes import ROOT
+from bench.folders import ROOT, kept_folder
 from pipeline.errors import ConfigurationError
 
-_FOLDER = ROOT / ".bench"
 _MADE_FROM = "made-from.txt"  # a copy of the requirements, there once all of them are installed
 
 
@@ -18,13 +17,11 @@ def environment_of(peer: str) -> Path:
         ConfigurationError: it cannot be made.
     """
     requirements = ROOT / "bench" / f"requirements-{peer}.txt"
-    folder = _FOLDER / peer
+    folder = kept_folder(peer)
     python, made_from = folder / "bin" / "python", folder / _MADE_FROM
     wanted = requirements.read_text(encoding="utf-8")
     if not (made_from.is_file() and made_from.read_text(encoding="utf-8") == wanted):
         print(f"making the environment of {peer} in {folder.relative_to(ROOT)}", flush=True)
-        _FOLDER.mkdir(exist_ok=True)
-        (_FOLDER / ".gitignore").write_text("*\n", encoding="utf-8")
         _uv("venv", "--clear", "--python", sys.executable, str(folder))
         _uv("pip", "install", "--python", str(python), "--no-deps", "--require-hashes", "-r", str(requirements))
         made_from.write_text(wanted, encoding="utf-8")

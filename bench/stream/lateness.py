@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import NamedTuple
 
+from bench.ratios import percentile
 from bench.stream.board import Board
 from bench.stream.cpu import require_all
 from bench.stream.orders import Form, Order
 from bench.stream.processes import Contender, PacedServer
-from bench.stream.ratios import percentile
 from bench.stream.reports import ReadTask, StreamTimes
 
 

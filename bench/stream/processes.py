@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from bench.folders import ROOT
 from bench.stream.board import Board, open_board
 from bench.stream.reports import ReadReport, ReadTask, StreamTimes, SustainReport, SustainTask
 from pipeline.errors import ConfigurationError
 
-ROOT = Path(__file__).resolve().parents[2]
 _SHARED_MEMORY = Path("/dev/shm")
 _END_WITHIN_S = 5.0
 

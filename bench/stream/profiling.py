@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
 
+from bench.folders import ROOT
 from bench.stream.contenders.ours import opened
 from bench.stream.contending import read_all
 from bench.stream.orders import read_order
-from bench.stream.processes import ROOT, keep_to_contenders_core, paced_server
+from bench.stream.processes import keep_to_contenders_core, paced_server
 from bench.stream.reports import ReadReport, ReadTask
 from bench.stream.wire import answer
 

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from math import nan
 from statistics import median
 
+from bench.ratios import paired_ratio
 from bench.stream.cpu import YIELDS_NOTHING, CpuByRound, cpu_in_turn, growth, long_item_growth
 from bench.stream.lateness import first_of_whole, further_events, lateness, read_at_pace
 from bench.stream.orders import AT_ONCE, Form, Order
 from bench.stream.plan import Plan
 from bench.stream.processes import Contender, PacedServer
 from bench.stream.ramp import HEADING, TOKENS_PER_SECOND, ramp, sustained, take_step
-from bench.stream.ratios import paired_ratio
 
 OURS = "ours"
 MANY_STREAMS = 1000
