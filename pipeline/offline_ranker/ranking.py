@@ -34,7 +34,11 @@ def rank(prompt_text: str) -> tuple[Ranked, ...]:
     Scores never rise down the list; equal products keep the prompt's order. The same text gives the same
     answer.
     """
-    reading = read_prompt(prompt_text)
+    return ranked(read_prompt(prompt_text))
+
+
+def ranked(reading: Reading) -> tuple[Ranked, ...]:
+    """As `rank`, of a prompt that has been read."""
     gains = _gains(reading)
     order = sorted(range(len(gains)), key=lambda place: (-gains[place], place))
     return tuple(Ranked(reading.candidates[place], _score(gains[place])) for place in order[: reading.wanted])

@@ -1,7 +1,8 @@
-"""Keeps the truth about every answer: a JSON line with what was handed over and how it ended."""
+"""Keeps the truth about every answer: a JSON line with what was asked, what was handed over and how it ended."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -28,12 +29,17 @@ class Ending(StrEnum):
 
 @dataclass(slots=True)
 class Record:
-    """What has become of one answer so far. `sent_characters` counts its text without the wire."""
+    """What has become of one answer so far. `sent_characters` counts its text without the wire.
+
+    `received_at` is in seconds since 1970; `candidates` has the name of each product by what the prompt calls it.
+    """
 
     request_id: str
     streamed: bool
     faults: tuple[Fault, ...]
     customer_tag: str | None
+    received_at: float = field(default_factory=time.time)
+    candidates: Mapping[str, str] = field(default_factory=dict)
     answer: AnswerText | None = None
     sent_characters: int = 0
     status: int | None = None
@@ -49,6 +55,8 @@ class Record:
         document = {
             "request_id": self.request_id,
             "user": self.customer_tag,
+            "received_at": self.received_at,
+            "candidates": self.candidates,
             "streamed": self.streamed,
             "faults": self.faults,
             "status": self.status,

@@ -15,7 +15,8 @@ from pipeline.offline_ranker.answers import AnswerObject, answer_text, asked_for
 from pipeline.offline_ranker.chat_request import ChatRequest, read_chat_request, validation_refusal
 from pipeline.offline_ranker.effects import Script, spoil
 from pipeline.offline_ranker.faults import FaultPlan
-from pipeline.offline_ranker.ranking import rank
+from pipeline.offline_ranker.prompt_reading import Reading, read_prompt
+from pipeline.offline_ranker.ranking import ranked
 from pipeline.offline_ranker.record import Ending, Record, RecordFile
 from pipeline.offline_ranker.wire import (
     FINGERPRINT,
@@ -125,7 +126,9 @@ async def _chat_completions(http: web.Request) -> web.StreamResponse:
 
 
 def _exchange(http: web.Request, request: ChatRequest, record: Record, state: RankerState) -> speaking.Exchange:
-    script = spoil(_script(request), record.faults, state.plan)
+    reading = read_prompt(request.prompt_text)
+    record.candidates = {candidate.number: candidate.name for candidate in reading.candidates}
+    script = spoil(_script(request, reading), record.faults, state.plan)
     text = answer_text(script.objects, before=script.before, after=script.after, max_tokens=request.token_limit)
     record.answer = text
     return speaking.Exchange(
@@ -139,17 +142,17 @@ def _exchange(http: web.Request, request: ChatRequest, record: Record, state: Ra
     )
 
 
-def _script(request: ChatRequest) -> Script:
+def _script(request: ChatRequest, reading: Reading) -> Script:
     """Rank what the request lists and write down the sound answer to it."""
     form = asked_form(request.instructions)
     objects = (
         AnswerObject(
-            candidate=ranked.candidate.number,
-            name=ranked.candidate.name,
-            score=ranked.score,
-            text=object_text(form, ranked.candidate.number, ranked.candidate.name, score_text(form, ranked.score)),
+            candidate=placed.candidate.number,
+            name=placed.candidate.name,
+            score=placed.score,
+            text=object_text(form, placed.candidate.number, placed.candidate.name, score_text(form, placed.score)),
         )
-        for ranked in rank(request.prompt_text)
+        for placed in ranked(reading)
     )
     return Script(form=form, objects=tuple(objects))
 

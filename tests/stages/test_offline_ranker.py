@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -430,6 +431,17 @@ def test_the_record_tells_what_was_sent_and_how_it_ended(tmp_path: Path) -> None
         streamed_text(client)
         line = log.next_line()
         assert (line["status"], line["ended"], line["objects"]) == (429, "refused", [])
+
+
+def test_the_record_tells_what_was_asked_and_when(tmp_path: Path) -> None:
+    with logged_ranker(tmp_path, tokens_per_second=0) as (ranker, log), client_of(ranker) as client:
+        suffer(ranker, Fault.CUT, cut_after_objects=1)
+        begun = time.time()
+        streamed_text(client)
+        line = log.next_line()
+    assert line["candidates"] == {"1": "Oak chair", "2": "Desk lamp", "3": "Yoga mat"}
+    assert begun <= line["received_at"] <= time.time()
+    assert len(line["objects"]) == 1
 
 
 @pytest.mark.parametrize("fault", [Fault.HELD, Fault.STALLED, Fault.DELAYED])
