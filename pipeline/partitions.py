@@ -55,7 +55,7 @@ class Patience:
         """Pause for a moment; False if there is no time left."""
         if time.monotonic() >= self.until:
             return False
-        time.sleep(_PAUSE_S)
+        time.sleep(_PAUSE_S)  # Postgres tells nobody when a lock or a snapshot goes
         return True
 
 

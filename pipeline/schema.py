@@ -116,7 +116,7 @@ def _hold_lock(connection: Connection) -> None:
     """
     while not connection.scalar(select(func.pg_try_advisory_lock(func.hashtext(_LOCK)))):
         connection.rollback()
-        time.sleep(_LOCK_AGAIN_S)
+        time.sleep(_LOCK_AGAIN_S)  # waiting in the server would hold a snapshot
     connection.rollback()
 
 
