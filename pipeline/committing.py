@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 
 from pipeline.database import connect_as_writer, translate
 from pipeline.domain import CustomerId, Recommendation, RunId
-from pipeline.errors import RowRefusedError, SlateTakenOverError, first_line
+from pipeline.errors import RowRefusedError, SlateTakenOverError, first_line, taken_over
 from pipeline.persistence import persistent
 
 # Data, constraints, a view's check option, limits such as the size of an index entry, and what a trigger raises.
@@ -102,9 +102,7 @@ def _fate(row: Row, committed_at: datetime | None, holds: bool) -> Fate:
     if committed_at is not None:
         return committed_at
     if not holds:
-        return SlateTakenOverError(
-            f"the slate of customer {row.customer_id!r} was opened by another, or is there no more: this attempt ends"
-        )
+        return taken_over(row.customer_id)
     return RowRefusedError(
         f"rank {row.recommendation.rank} or product {row.recommendation.product_id!r} is taken by another row of the "
         "slate"

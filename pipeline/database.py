@@ -36,6 +36,8 @@ _SESSION = (
 )
 NIGHT_LOCK = "recstream: one nightly run at a time"
 """The advisory lock of nightly runs, which a migration takes as well."""
+PUBLISHING_LOCK = "recstream: publishing"
+"""Whoever changes what readers see holds this advisory lock, and so does whoever drops rows that they may see."""
 
 
 @cache

@@ -32,6 +32,11 @@ class RunState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether somebody works on such a run, or is about to."""
+        return self in {RunState.PLANNED, RunState.RUNNING, RunState.DRAINING}
+
 
 class SlateState(StrEnum):
     """PENDING and STREAMING are unfinished; COMPLETE has all that was asked for; SHORT some of it; FAILED none."""

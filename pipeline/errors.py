@@ -70,6 +70,13 @@ class SlateTakenOverError(DatabaseError):
     """Another attempt has opened the slate since, or it is there no more: this one can write nothing to it."""
 
 
+def taken_over(customer_id: str) -> SlateTakenOverError:
+    """Our error for an attempt that does not hold its slate any more."""
+    return SlateTakenOverError(
+        f"the slate of customer {customer_id!r} was opened by another, or is there no more: this attempt ends"
+    )
+
+
 class SchemaError(DatabaseError):
     """The tables are missing, older or newer than this code."""
 

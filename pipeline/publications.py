@@ -7,13 +7,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from pipeline.database import PUBLISHING_LOCK
 from pipeline.domain import RunId, RunKind, RunState
 from pipeline.errors import InputError
 from pipeline.gates import Figures, LastFigures
 from pipeline.tables import published, published_runs, runs
-
-PUBLISHING_LOCK = "recstream: publishing"
-"""Whoever changes what readers see holds this advisory lock, and so does whoever drops rows that they may see."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pipeline.database import statement
-from pipeline.domain import RunId, RunKind, RunState, SlateState
+from pipeline.domain import RunId, RunKind, SlateState
 from pipeline.errors import InputError, RunConflictError
 from pipeline.gates import Figures, Gates, advice, judge, rolled_back, without_refusal
 from pipeline.persistence import persistent
@@ -26,8 +26,6 @@ from pipeline.publications import (
     write_publication,
 )
 from pipeline.tables import published, runs, slates
-
-_GOING_ON = {RunState.PLANNED, RunState.RUNNING, RunState.DRAINING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +183,7 @@ def _require_publishable(run: Publishable, *, force: bool) -> None:
         raise RunConflictError(
             f"the rows of run {run.run_id} were pruned on {run.pruned_at:%Y-%m-%d}: it cannot be published any more"
         )
-    if run.state in _GOING_ON and not force:
+    if run.state.goes_on and not force:
         raise RunConflictError(
             f"run {run.run_id} is still going on: wait for its end, or let readers see each slate of it once it is "
             f"complete with `recstream publish {run.run_id} --force`"
@@ -194,7 +192,7 @@ def _require_publishable(run: Publishable, *, force: bool) -> None:
 
 def _require_something(run: Publishable, figures: Figures) -> None:
     """Refuse a night that has ended without a slate: it would show nothing, and the next one be held against it."""
-    if figures.complete == 0 and run.state not in _GOING_ON:
+    if figures.complete == 0 and not run.state.goes_on:
         raise RunConflictError(
             f"run {run.run_id} has no complete slate, so readers would see nothing of it: "
             f"`recstream resume {run.run_id}` makes what is missing, `recstream run` begins anew"

@@ -1,11 +1,8 @@
 """Says whether a run can be gone on with: one run has one model, one temperature and one prompt version."""
 
-from pipeline.domain import RunState
 from pipeline.errors import RunConflictError
 from pipeline.prompts import prompt_version
 from pipeline.runs import Ranker, Run
-
-_GOING_ON = (RunState.PLANNED, RunState.RUNNING, RunState.DRAINING)
 
 
 def require_resumable(run: Run, ranker: Ranker) -> None:
@@ -15,7 +12,7 @@ def require_resumable(run: Run, ranker: Ranker) -> None:
         RunConflictError: it was made otherwise, its rows were pruned, or another process works on it.
     """
     require_rows(run)
-    if run.state in _GOING_ON:
+    if run.state.goes_on:
         raise RunConflictError(f"run {run.run_id} is going on in another process: wait for it, or stop it first")
     if (run.model, run.provenance) != (ranker.model, ranker.provenance):
         raise RunConflictError(

@@ -22,7 +22,7 @@ from pipeline.domain import (
     RunId,
     SlateState,
 )
-from pipeline.errors import DatabaseError, SlateTakenOverError
+from pipeline.errors import DatabaseError, SlateTakenOverError, taken_over
 from pipeline.persistence import persistent
 from pipeline.tables import slates
 
@@ -175,10 +175,7 @@ class SlateLedger:
         """Execute a statement that returns a row only to whoever holds the slate."""
         async with self._single.connect() as connection:
             if await connection.scalar(statement(name), slate.key | values) is None:
-                raise SlateTakenOverError(
-                    f"the slate of customer {slate.customer_id!r} was opened by another, or is there no more: "
-                    "this attempt ends"
-                )
+                raise taken_over(slate.customer_id)
 
 
 async def _require_complete(connection: AsyncConnection, slate: Slate) -> None:

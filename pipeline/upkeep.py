@@ -9,11 +9,10 @@ import psycopg
 from psycopg.rows import TupleRow
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from pipeline.database import open_connection, statement
+from pipeline.database import PUBLISHING_LOCK, open_connection, statement
 from pipeline.errors import RunConflictError
 from pipeline.roles import Role
 
-PUBLISHING = "recstream: publishing"
 _PUBLISHING_PATIENCE = "30s"
 
 Parameters: TypeAlias = Mapping[str, object]
@@ -51,19 +50,19 @@ def publishing_held(connection: psycopg.Connection) -> Iterator[None]:
         yield
     finally:
         if not connection.closed:  # the lock goes with the connection
-            connection.execute("SELECT pg_advisory_unlock(hashtext(%s))", [PUBLISHING])
+            connection.execute("SELECT pg_advisory_unlock(hashtext(%s))", [PUBLISHING_LOCK])
 
 
 def hold_publishing(connection: psycopg.Connection) -> None:
     """From now to the end of this transaction nothing is published and nothing rolled back by anybody else."""
-    connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [PUBLISHING])
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [PUBLISHING_LOCK])
 
 
 def _take_publishing(connection: psycopg.Connection) -> None:
     try:
         with connection.transaction():
             connection.execute("SELECT set_config('lock_timeout', %s, true)", [_PUBLISHING_PATIENCE])
-            connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [PUBLISHING])
+            connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [PUBLISHING_LOCK])
     except psycopg.errors.LockNotAvailable as error:
         raise RunConflictError(
             f"something is being published or rolled back for more than {_PUBLISHING_PATIENCE}: try again later"

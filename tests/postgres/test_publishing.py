@@ -8,11 +8,10 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pipeline.database import libpq_url, open_connection
+from pipeline.database import PUBLISHING_LOCK, libpq_url, open_connection
 from pipeline.domain import RunId, RunKind, RunState
 from pipeline.errors import InputError, RunConflictError
 from pipeline.gates import Figures, Gates
-from pipeline.publications import PUBLISHING_LOCK
 from pipeline.publishing import publish_by_hand, publish_customer, publish_night, read_figures, roll_back
 from pipeline.run_states import begin_run, end_run
 from pipeline.runs import summarise
