@@ -61,6 +61,7 @@ class ChatRequest(BaseModel):
     audio: JsonValue = None
     response_format: JsonValue = None
     user: str | None = None
+    service_tier: str | None = None
 
     @property
     def token_limit(self) -> int | None:
@@ -72,6 +73,11 @@ class ChatRequest(BaseModel):
         """What the customer's messages say; all messages where there is none from the user."""
         chosen = [message for message in self.messages if message.role == "user"] or self.messages
         return "\n\n".join(message.text for message in chosen)
+
+    @property
+    def whole_text(self) -> str:
+        """Every message, in order: what a cache of prompts compares."""
+        return "\n\n".join(message.text for message in self.messages)
 
     @property
     def instructions(self) -> str:

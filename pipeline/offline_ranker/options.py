@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from pipeline.errors import ConfigurationError
 from pipeline.offline_ranker.faults import Fault, FaultPlan
+from pipeline.offline_ranker.limit_flags import add_limit_flags, limit_flags, limits_given
+from pipeline.offline_ranker.limits import LimitPlan
 
 DEFAULT_TOKENS_PER_SECOND = 50.0
 
@@ -35,6 +37,7 @@ class Options:
     watch_stdin: bool = False
     quiet: bool = False
     faults: FaultPlan = field(default_factory=FaultPlan)
+    limits: LimitPlan = field(default_factory=LimitPlan)
 
     def flags(self) -> list[str]:
         """Return the command line that `read_options` turns into these options."""
@@ -51,7 +54,7 @@ class Options:
             flags.append("--watch-stdin")
         if self.quiet:
             flags.append("--quiet")
-        return flags + plan_flags(self.faults)
+        return flags + plan_flags(self.faults) + limit_flags(self.limits)
 
 
 def plan_flags(plan: FaultPlan) -> list[str]:
@@ -79,6 +82,7 @@ def read_options(arguments: Sequence[str]) -> Options:
         watch_stdin=given.watch_stdin,
         quiet=given.quiet,
         faults=_plan(given),
+        limits=limits_given(given),
     )
 
 
@@ -127,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--watch-stdin", action="store_true", help="end when standard input ends")
     parser.add_argument("--quiet", action="store_true", help="leave out the line on stderr that says what this is")
     _add_fault_flags(parser)
+    add_limit_flags(parser)
     return parser
 
 

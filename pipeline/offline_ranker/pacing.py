@@ -1,24 +1,24 @@
 """Lets tokens out at a set rate against a clock: a late wake-up is made good, so that nothing drifts."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+import math
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 
+from pipeline.offline_ranker.throughput import Throughput
+
 _MOST_AT_ONCE = 32
-
-
-def due(elapsed: float, tokens_per_second: float) -> int:
-    """Return how many tokens are due `elapsed` seconds after the first one, that one among them."""
-    return int(elapsed * tokens_per_second + 1e-9) + 1
+_ROUNDING = 1e-6  # of a token
 
 
 class Pace:
-    """One stream's clock. It starts when it is made; `tokens_per_second` of 0 means as fast as it goes."""
+    """One stream's clock, which starts when it is made. Make it with `paced`."""
 
-    def __init__(self, tokens_per_second: float) -> None:
-        self._rate = tokens_per_second
+    def __init__(self, throughput: Throughput) -> None:
+        self._throughput = throughput
         self._loop = asyncio.get_running_loop()
-        self._start = self._loop.time()
+        self._start = throughput.progress(self._loop.time())
         self._released = 0
 
     async def released(self, tokens: Iterable[str]) -> AsyncGenerator[tuple[str, ...]]:
@@ -30,18 +30,39 @@ class Pace:
 
     async def wait_for(self, count: int) -> None:
         """Wait until `count` tokens are due."""
-        if self._rate:
-            await asyncio.sleep(self._start + max(count - 1, 0) / self._rate - self._loop.time())
+        missing = self._missing(count)
+        while missing > _ROUNDING:  # the rate may have changed meanwhile
+            await asyncio.sleep(missing / self._throughput.rate)
+            missing = self._missing(count)
 
     def restart(self) -> None:
         """Count the time from now: what was held up on purpose is not made good."""
-        self._start = self._loop.time()
+        self._start = self._throughput.progress(self._loop.time())
         self._released = 0
 
+    def _missing(self, count: int) -> float:
+        """How many tokens must become due before `count` are; none where nothing paces them."""
+        return max(count - 1, 0) - self._due() if math.isfinite(self._throughput.rate) else 0.0
+
+    def _due(self) -> float:
+        """The tokens that are due after the first one."""
+        return self._throughput.progress(self._loop.time()) - self._start
+
     async def _allowance(self) -> int:
-        await self.wait_for(self._released + 1)
-        if not self._rate:
+        if math.isinf(self._throughput.rate):
             await asyncio.sleep(0)  # gives every other stream its turn
             return _MOST_AT_ONCE
-        late = due(self._loop.time() - self._start, self._rate) - self._released
+        await self.wait_for(self._released + 1)
+        late = int(self._due() + _ROUNDING) + 1 - self._released
         return min(max(late, 1), _MOST_AT_ONCE)
+
+
+@contextmanager
+def paced(throughput: Throughput) -> Iterator[Pace]:
+    """A stream that shares in the throughput while the block runs."""
+    loop = asyncio.get_running_loop()
+    throughput.open(loop.time())
+    try:
+        yield Pace(throughput)
+    finally:
+        throughput.close(loop.time())

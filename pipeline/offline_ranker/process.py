@@ -12,6 +12,7 @@ from typing import IO
 from pipeline.child_process import child_process, end_child, first_line
 from pipeline.errors import ConfigurationError
 from pipeline.offline_ranker.faults import FaultPlan
+from pipeline.offline_ranker.limits import LimitPlan
 from pipeline.offline_ranker.options import DEFAULT_TOKENS_PER_SECOND, Options
 
 _START_SECONDS = 60.0
@@ -29,12 +30,18 @@ class OfflineRanker:
         """Where a JSON FaultPlan can be read (GET) and put in force (PUT)."""
         return f"{self.base_url.removesuffix('/v1')}/faults"
 
+    @property
+    def limits_url(self) -> str:
+        """Where a JSON LimitPlan can be read (GET) and put in force (PUT)."""
+        return f"{self.base_url.removesuffix('/v1')}/limits"
+
 
 @contextmanager
 def offline_ranker(
     *,
     tokens_per_second: float = DEFAULT_TOKENS_PER_SECOND,
     faults: FaultPlan | None = None,
+    limits: LimitPlan | None = None,
     api_key: str | None = None,
     port: int = 0,
     log: Path | None = None,
@@ -55,6 +62,7 @@ def offline_ranker(
         watch_stdin=True,
         quiet=True,
         faults=faults or FaultPlan(),
+        limits=limits or LimitPlan(),
     )
     with child_process("pipeline.offline_ranker", options.flags()) as process:
         assert process.stdout is not None  # noqa: S101 - a pipe

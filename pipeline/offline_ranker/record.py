@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pipeline.errors import ConfigurationError
-from pipeline.offline_ranker.answers import AnswerText
+from pipeline.offline_ranker.answers import CHARACTERS_PER_TOKEN, AnswerText
 from pipeline.offline_ranker.faults import Fault
 
 
@@ -31,7 +31,9 @@ class Ending(StrEnum):
 class Record:
     """What has become of one answer so far. `sent_characters` counts its text without the wire.
 
-    `received_at` is in seconds since 1970; `candidates` has the name of each product by what the prompt calls it.
+    `received_at` and `ended_at` are in seconds since 1970; `candidates` has the name of each product by what the prompt
+    calls it. `charged_tokens` is what the request counts for where tokens are limited; `limited` is the limit that
+    refused it, and `limits` has those in force, per minute, but for the requests at a time.
     """
 
     request_id: str
@@ -44,6 +46,13 @@ class Record:
     sent_characters: int = 0
     status: int | None = None
     ending: Ending = Ending.FAILED
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None
+    charged_tokens: int = 0
+    service_tier: str | None = None
+    limited: str | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    in_flight: int = 0
 
     def line(self) -> str:
         """Return the record as one line of JSON."""
@@ -56,11 +65,20 @@ class Record:
             "request_id": self.request_id,
             "user": self.customer_tag,
             "received_at": self.received_at,
+            "ended_at": time.time(),
             "candidates": self.candidates,
             "streamed": self.streamed,
             "faults": self.faults,
             "status": self.status,
             "ended": self.ending,
+            "limited": self.limited,
+            "limits": self.limits,
+            "in_flight": self.in_flight,
+            "prompt_tokens": self.prompt_tokens,
+            "cached_tokens": self.cached_tokens,
+            "charged_tokens": self.charged_tokens,
+            "sent_tokens": -(-self.sent_characters // CHARACTERS_PER_TOKEN),
+            "service_tier": self.service_tier,
             "sent_characters": self.sent_characters,
             "objects": objects,
         }

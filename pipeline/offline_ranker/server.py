@@ -1,23 +1,30 @@
-"""The HTTP application: its routes, who may call them, and the faults that it is told to make."""
+"""The HTTP application: its routes, who may call them, and how a request becomes an exchange."""
 
 import asyncio
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from itertools import count
+from datetime import UTC, datetime
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from pipeline.offline_ranker import speaking
-from pipeline.offline_ranker.answers import AnswerObject, answer_text, asked_form, object_text, score_text
-from pipeline.offline_ranker.chat_request import ChatRequest, read_chat_request, validation_refusal
+from pipeline.offline_ranker.answers import (
+    AnswerObject,
+    answer_text,
+    asked_form,
+    object_text,
+    score_text,
+    token_count,
+)
+from pipeline.offline_ranker.chat_request import ChatRequest, prompt_token_count, read_chat_request
 from pipeline.offline_ranker.effects import Script, spoil
-from pipeline.offline_ranker.faults import FaultPlan
+from pipeline.offline_ranker.limit_notices import limit_error, limit_headers
+from pipeline.offline_ranker.plan_routes import PLAN_ROUTES
 from pipeline.offline_ranker.prompt_reading import Reading, read_prompt
 from pipeline.offline_ranker.ranking import ranked
-from pipeline.offline_ranker.record import Ending, Record, RecordFile
+from pipeline.offline_ranker.record import Ending, Record
+from pipeline.offline_ranker.state import STATE, RankerState
 from pipeline.offline_ranker.wire import (
     FINGERPRINT,
     MODEL,
@@ -32,29 +39,6 @@ _LARGEST_BODY = 32 * 1024 * 1024
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@dataclass(slots=True)
-class RankerState:
-    """What the handlers share. `numbers` counts the requests that the plan in force has seen, from 1."""
-
-    tokens_per_second: float
-    api_key: str | None
-    records: RecordFile
-    plan: FaultPlan
-    numbers: "count[int]" = field(default_factory=lambda: count(1))
-    plan_replaced: asyncio.Event = field(default_factory=asyncio.Event)
-    stopping: bool = False
-
-    def put_plan(self, plan: FaultPlan) -> None:
-        """Put another plan in force: requests are numbered from 1 again, and held answers go on."""
-        self.plan = plan
-        self.numbers = count(1)
-        self.plan_replaced.set()
-        self.plan_replaced = asyncio.Event()
-
-
-STATE = web.AppKey("STATE", RankerState)
-
-
 def build_application(state: RankerState) -> web.Application:
     """Return the application that answers with this state."""
     application = web.Application(middlewares=[_errors_in_openai_form, _authorized], client_max_size=_LARGEST_BODY)
@@ -66,8 +50,7 @@ def build_application(state: RankerState) -> web.Application:
             web.get("/v1/models", _models),
             web.get("/v1/models/{model}", _model),
             web.get("/health", _health),
-            web.get("/faults", _faults),
-            web.put("/faults", _put_faults),
+            *PLAN_ROUTES,
         ]
     )
     return application
@@ -111,7 +94,7 @@ async def _chat_completions(http: web.Request) -> web.StreamResponse:
     record = Record(f"req_{uuid.uuid4().hex}", bool(request.stream), faults, request.user)
     exchange = _exchange(http, request, record, state)
     try:
-        return await speaking.answer(exchange)
+        return await _admitted_answer(exchange, state)
     except WireError as error:
         error.headers.update(exchange.headers)
         raise
@@ -131,15 +114,37 @@ def _exchange(http: web.Request, request: ChatRequest, record: Record, state: Ra
     script = spoil(_script(request, reading), record.faults, state.plan)
     text = answer_text(script.objects, before=script.before, after=script.after, max_tokens=request.token_limit)
     record.answer = text
+    record.service_tier = request.service_tier
+    record.prompt_tokens = prompt_token_count(request)
+    record.charged_tokens = record.prompt_tokens + (request.token_limit or token_count(text.text))
     return speaking.Exchange(
         http=http,
         request=request,
         script=script,
         answer=text,
         record=record,
-        tokens_per_second=state.tokens_per_second,
+        throughput=state.throughput,
         resumed=state.plan_replaced,
     )
+
+
+async def _admitted_answer(exchange: speaking.Exchange, state: RankerState) -> web.StreamResponse:
+    """Answer if the limits allow it; otherwise refuse, as the plan has it."""
+    gate, record = state.gate, exchange.record
+    with state.admitted(record.charged_tokens) as refusal:
+        allowances = gate.allowances(asyncio.get_running_loop().time())
+        exchange.limit_headers.update(limit_headers(gate.plan.headers, allowances, datetime.now(UTC)))
+        record.in_flight = gate.in_flight
+        record.limits = gate.plan.in_force()
+        if refusal is None:
+            if gate.plan.prompt_cache:
+                record.cached_tokens = state.cache.cached_tokens(exchange.request.whole_text)
+            return await speaking.answer(exchange)
+    record.limited, record.ending, record.status = refusal.limited, Ending.REFUSED, 429
+    error = limit_error(gate.plan, refusal)
+    if gate.plan.in_band and exchange.request.stream:
+        return await speaking.refuse_in_stream(exchange, error)
+    raise error
 
 
 def _script(request: ChatRequest, reading: Reading) -> Script:
@@ -170,20 +175,3 @@ async def _model(request: web.Request) -> web.Response:
 
 async def _health(_request: web.Request) -> web.Response:
     return web.json_response({"status": "ok", "model": MODEL, "description": FINGERPRINT})
-
-
-async def _faults(request: web.Request) -> web.Response:
-    return _plan_document(request.app[STATE].plan)
-
-
-async def _put_faults(request: web.Request) -> web.Response:
-    try:
-        plan = FaultPlan.model_validate_json(await request.read())
-    except ValidationError as error:
-        raise validation_refusal(error) from error
-    request.app[STATE].put_plan(plan)
-    return _plan_document(plan)
-
-
-def _plan_document(plan: FaultPlan) -> web.Response:
-    return web.Response(text=plan.model_dump_json(), content_type="application/json")

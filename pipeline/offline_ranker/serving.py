@@ -16,7 +16,8 @@ from pipeline.child_process import wait_for_parents_end
 from pipeline.errors import ConfigurationError
 from pipeline.offline_ranker.options import Options
 from pipeline.offline_ranker.record import RecordFile, record_file
-from pipeline.offline_ranker.server import RankerState, build_application
+from pipeline.offline_ranker.server import build_application
+from pipeline.offline_ranker.state import new_state
 from pipeline.offline_ranker.wire import FINGERPRINT
 
 _BACKLOG = 1024
@@ -33,7 +34,7 @@ def serve(options: Options) -> int:
 
 
 async def _serve(options: Options, records: RecordFile) -> int:
-    state = RankerState(options.tokens_per_second, options.api_key, records, options.faults)
+    state = new_state(options.tokens_per_second, options.api_key, records, options.faults, options.limits)
     ended = _end_of_service(watch_stdin=options.watch_stdin)
     async with _listening(build_application(state), options) as port:
         base_url = f"http://{_in_url(options.host)}:{port}/v1"

@@ -4,15 +4,16 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from pipeline.offline_ranker.answers import AnswerText, token_count, tokens
-from pipeline.offline_ranker.chat_request import ChatRequest, prompt_token_count
+from pipeline.offline_ranker.chat_request import ChatRequest
 from pipeline.offline_ranker.effects import BreakKind, Script, breaks_in_order
-from pipeline.offline_ranker.pacing import Pace
+from pipeline.offline_ranker.pacing import Pace, paced
 from pipeline.offline_ranker.record import Ending, Record
+from pipeline.offline_ranker.throughput import Throughput
 from pipeline.offline_ranker.wire import (
     ChunkWriter,
     Usage,
@@ -31,20 +32,24 @@ class BrokenOffError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request with what is needed to answer it. `resumed` is set when held answers may go on."""
+    """One request with what is needed to answer it.
+
+    `resumed` is set when held answers may go on; `limit_headers` is filled in as the request comes to the limits.
+    """
 
     http: web.Request
     request: ChatRequest
     script: Script
     answer: AnswerText
     record: Record
-    tokens_per_second: float
+    throughput: Throughput
     resumed: asyncio.Event
+    limit_headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers that every answer carries."""
-        return {"x-request-id": self.record.request_id}
+        return {"x-request-id": self.record.request_id, **self.limit_headers}
 
     @property
     def created(self) -> int:
@@ -54,7 +59,7 @@ class Exchange:
     @property
     def usage(self) -> Usage:
         """The tokens of the whole exchange."""
-        return Usage(prompt_token_count(self.request), token_count(self.answer.text))
+        return Usage(self.record.prompt_tokens, token_count(self.answer.text), self.record.cached_tokens)
 
     @property
     def ending(self) -> Ending:
@@ -71,6 +76,16 @@ async def answer(exchange: Exchange) -> web.StreamResponse:
     """Answer one request and return the response, which has been sent already where it was streamed."""
     await _wait_and_refuse(exchange)
     return await (_stream(exchange) if exchange.request.stream else _send_whole(exchange))
+
+
+async def refuse_in_stream(exchange: Exchange, refusal: WireError) -> web.StreamResponse:
+    """Begin a stream well and say in it that the request is refused."""
+    response = _event_stream(exchange)
+    exchange.record.status = 200
+    await response.prepare(exchange.http)
+    await response.write(event(refusal.document))
+    await response.write_eof()
+    return response
 
 
 async def _wait_and_refuse(exchange: Exchange) -> None:
@@ -108,13 +123,13 @@ def _stretches(exchange: Exchange) -> Iterator[tuple[str, BreakKind | None]]:
 
 
 async def _stream(exchange: Exchange) -> web.StreamResponse:
-    response = web.StreamResponse(headers={**exchange.headers, "cache-control": "no-cache"})
-    response.content_type = "text/event-stream"
+    response = _event_stream(exchange)
     options = exchange.request.stream_options
     writer = ChunkWriter(
         exchange.record.request_id,
         exchange.created,
         include_usage=options is not None and options.include_usage,
+        service_tier=exchange.request.service_tier,
     )
     exchange.record.status = 200
     await response.prepare(exchange.http)
@@ -129,8 +144,18 @@ async def _stream(exchange: Exchange) -> web.StreamResponse:
     return response
 
 
+def _event_stream(exchange: Exchange) -> web.StreamResponse:
+    response = web.StreamResponse(headers={**exchange.headers, "cache-control": "no-cache"})
+    response.content_type = "text/event-stream"
+    return response
+
+
 async def _write_text(exchange: Exchange, response: web.StreamResponse, writer: ChunkWriter) -> None:
-    pace = Pace(exchange.tokens_per_second)
+    with paced(exchange.throughput) as pace:
+        await _write_stretches(exchange, response, writer, pace)
+
+
+async def _write_stretches(exchange: Exchange, response: web.StreamResponse, writer: ChunkWriter, pace: Pace) -> None:
     for stretch, break_kind in _stretches(exchange):
         async with aclosing(pace.released(tokens(stretch))) as groups:
             async for group in groups:
@@ -176,7 +201,8 @@ async def _send_whole(exchange: Exchange) -> web.StreamResponse:
     kinds = [kind for _, kind in _stretches(exchange) if kind is not None]
     if BreakKind.HOLD in kinds:
         await exchange.resumed.wait()
-    await Pace(exchange.tokens_per_second).wait_for(token_count(exchange.answer.text))
+    with paced(exchange.throughput) as pace:
+        await pace.wait_for(token_count(exchange.answer.text))
     if BreakKind.ERROR_EVENT in kinds:
         exchange.record.status, exchange.record.ending = 500, Ending.REFUSED
         raise WireError(500, _FAILURE, kind="server_error")
@@ -186,6 +212,7 @@ async def _send_whole(exchange: Exchange) -> web.StreamResponse:
         exchange.answer.text,
         exchange.answer.finish_reason,
         exchange.usage,
+        exchange.request.service_tier,
     )
     response = web.json_response(document, headers=exchange.headers)
     exchange.record.status = 200

@@ -36,14 +36,18 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int | None = None
 
     def document(self) -> dict[str, JsonValue]:
-        """Return the `usage` object."""
-        return {
+        """Return the `usage` object, with the cached tokens where the server keeps a cache of prompts."""
+        document: dict[str, JsonValue] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
         }
+        if self.cached_tokens is not None:
+            document["prompt_tokens_details"] = {"cached_tokens": self.cached_tokens}
+        return document
 
 
 def unknown_model(name: str) -> WireError:
@@ -65,7 +69,7 @@ def model_document() -> dict[str, JsonValue]:
 
 
 def completion_document(
-    request_id: str, created: int, content: str, finish_reason: str, usage: Usage
+    request_id: str, created: int, content: str, finish_reason: str, usage: Usage, service_tier: str | None
 ) -> dict[str, JsonValue]:
     """Return a whole answer."""
     choice: dict[str, JsonValue] = {
@@ -74,7 +78,7 @@ def completion_document(
         "logprobs": None,
         "finish_reason": finish_reason,
     }
-    head = _head("chat.completion", request_id, created)
+    head = _head("chat.completion", request_id, created, service_tier)
     return {**head, "choices": [choice], "usage": usage.document()}
 
 
@@ -86,8 +90,8 @@ def event(document: Mapping[str, JsonValue]) -> bytes:
 class ChunkWriter:
     """Writes the events of one streamed answer."""
 
-    def __init__(self, request_id: str, created: int, *, include_usage: bool) -> None:
-        self._head = _head("chat.completion.chunk", request_id, created)
+    def __init__(self, request_id: str, created: int, *, include_usage: bool, service_tier: str | None) -> None:
+        self._head = _head("chat.completion.chunk", request_id, created, service_tier)
         self._include_usage = include_usage
         # A stream has one event a token: all but the text is written once.
         before, after = self._chunk({"content": "\0"}, None).decode().split(json.dumps("\0"))
@@ -119,13 +123,18 @@ class ChunkWriter:
         return event({**self._head, "choices": [choice], **usage})
 
 
-def _head(kind: str, request_id: str, created: int) -> dict[str, JsonValue]:
+def _head(kind: str, request_id: str, created: int, service_tier: str | None) -> dict[str, JsonValue]:
+    """The tier is told to those who asked for one: what was left to the server is its default."""
+    tier: dict[str, JsonValue] = (
+        {} if service_tier is None else {"service_tier": service_tier.replace("auto", "default")}
+    )
     return {
         "id": f"chatcmpl-{request_id}",
         "object": kind,
         "created": created,
         "model": MODEL,
         "system_fingerprint": FINGERPRINT,
+        **tier,
     }
 
 

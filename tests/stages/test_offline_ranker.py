@@ -33,6 +33,7 @@ from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from pipeline.errors import ConfigurationError
 from pipeline.offline_ranker.faults import Fault, FaultPlan
+from pipeline.offline_ranker.limits import Dialect, LimitPlan
 from pipeline.offline_ranker.process import OfflineRanker, offline_ranker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +65,7 @@ def module_ranker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfflineR
 def ranker(module_ranker: OfflineRanker) -> Iterator[OfflineRanker]:
     yield module_ranker
     put_plan(module_ranker, FaultPlan())
+    put_limits(module_ranker, LimitPlan())
 
 
 @pytest.fixture
@@ -78,6 +80,12 @@ def client_of(ranker: OfflineRanker, api_key: str = "any") -> OpenAI:
 
 def put_plan(ranker: OfflineRanker, plan: FaultPlan) -> None:
     request = urllib.request.Request(ranker.faults_url, plan.model_dump_json().encode(), method="PUT")
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
+        assert response.status == 200
+
+
+def put_limits(ranker: OfflineRanker, limits: LimitPlan) -> None:
+    request = urllib.request.Request(ranker.limits_url, limits.model_dump_json().encode(), method="PUT")
     with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
         assert response.status == 200
 
@@ -405,7 +413,130 @@ def streamed_or_refused(client: OpenAI) -> bool:
     return error is None
 
 
+# Limits
+
+ONE_A_MINUTE = LimitPlan(requests_per_minute=1, headers=Dialect.OPENAI, retry_after_ms=True)
+
+
+def test_a_request_over_the_limit_is_refused_with_all_that_the_plan_lets_it_say(
+    client: OpenAI, ranker: OfflineRanker
+) -> None:
+    put_limits(ranker, ONE_A_MINUTE)
+    answer = client.chat.completions.with_raw_response.create(model=MODEL, messages=COMPACT)
+    assert answer.headers["x-ratelimit-limit-requests"] == "1"
+    assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+    with pytest.raises(RateLimitError, match="Limit 1, Used 1, Requested 1") as refusal:
+        streamed_answer(client)
+    assert refusal.value.code == "rate_limit_exceeded"
+    told = refusal.value.response.headers
+    assert 0 < int(told["retry-after-ms"]) <= 60_000
+    assert 0 < int(told["retry-after"]) <= 60
+    assert told["x-ratelimit-remaining-requests"] == "0"
+
+
+def streamed_answer(client: OpenAI) -> str:
+    return "".join(map(text_of, client.chat.completions.create(model=MODEL, messages=COMPACT, stream=True)))
+
+
+def test_a_refusal_inside_a_stream_has_no_status_of_its_own(client: OpenAI, ranker: OfflineRanker) -> None:
+    put_limits(ranker, ONE_A_MINUTE.model_copy(update={"in_band": True}))
+    assert streamed_text(client)[1] is None
+    text, error = streamed_text(client)
+    assert text == ""
+    assert isinstance(error, APIError)
+    assert not isinstance(error, RateLimitError)
+    assert "Rate limit reached" in error.message
+    with pytest.raises(RateLimitError):
+        whole_text(client, COMPACT)
+
+
+def test_tokens_are_charged_by_the_prompt_and_the_most_that_is_asked_for(client: OpenAI, ranker: OfflineRanker) -> None:
+    put_limits(ranker, LimitPlan(tokens_per_minute=2_000, burst_seconds=60, headers=Dialect.OPENAI))
+    asked = client.chat.completions.with_raw_response.create(model=MODEL, messages=COMPACT, max_completion_tokens=900)
+    usage = asked.parse().usage
+    assert usage is not None
+    left = 2_000 - usage.prompt_tokens - 900
+    assert left <= int(asked.headers["x-ratelimit-remaining-tokens"]) <= left + 34 * PATIENCE_S
+    with pytest.raises(RateLimitError, match=r"tokens per min \(TPM\): Limit 2000"):
+        client.chat.completions.create(model=MODEL, messages=COMPACT, max_completion_tokens=1_900)
+
+
+def test_who_comes_while_all_places_are_taken_is_refused_and_a_place_comes_back(
+    client: OpenAI, ranker: OfflineRanker
+) -> None:
+    put_limits(ranker, LimitPlan(concurrency=1))
+    suffer(ranker, Fault.HELD, hold_after_objects=1)
+    held = client.chat.completions.create(model=MODEL, messages=COMPACT, stream=True)
+    next(chunk for chunk in held if text_of(chunk))
+    with pytest.raises(RateLimitError, match="on requests at a time: Limit 1, Used 1"):
+        whole_text(client, COMPACT)
+    put_plan(ranker, FaultPlan())
+    list(held)
+    assert streamed_text(client)[1] is None
+
+
+def test_limits_can_be_read_and_wrong_ones_change_nothing(ranker: OfflineRanker) -> None:
+    put_limits(ranker, ONE_A_MINUTE)
+    status, document = answered(urllib.request.Request(ranker.limits_url, b'{"tokens_per_year":1}', method="PUT"))
+    assert status == 400
+    assert document["error"]["param"] == "tokens_per_year"
+    status, limits = answered(ranker.limits_url)
+    assert (status, LimitPlan.model_validate(limits)) == (200, ONE_A_MINUTE)
+
+
+def test_streams_that_share_a_pace_are_slower_together_and_arrive_whole(ranker: OfflineRanker) -> None:
+    put_limits(ranker, LimitPlan(shared_tokens_per_second=400))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(client_of(ranker)) for _ in range(3)]
+        streams = [client.chat.completions.create(model=MODEL, messages=COMPACT, stream=True) for client in clients]
+        texts = ["".join(map(text_of, stream)) for stream in streams]
+    assert [len(json.loads(text)["recommendations"]) for text in texts] == [3, 3, 3]
+
+
+def test_the_beginning_of_a_prompt_that_came_before_is_told_as_cached(client: OpenAI, ranker: OfflineRanker) -> None:
+    put_limits(ranker, LimitPlan(prompt_cache=True))
+    long: list[ChatCompletionMessageParam] = [{"role": "system", "content": "rules " * 1_000}, COMPACT[1]]
+
+    def cached() -> int | None:
+        usage = client.chat.completions.create(model=MODEL, messages=long).usage
+        assert usage is not None
+        assert usage.prompt_tokens_details is not None
+        return usage.prompt_tokens_details.cached_tokens
+
+    assert [cached(), cached()] == [0, 1_408]
+    put_limits(ranker, LimitPlan())
+    usage = client.chat.completions.create(model=MODEL, messages=long).usage
+    assert usage is not None
+    assert usage.prompt_tokens_details is None
+
+
+def test_the_tier_that_was_asked_for_is_told(client: OpenAI) -> None:
+    whole = client.chat.completions.create(model=MODEL, messages=COMPACT, service_tier="flex")
+    first, *_ = client.chat.completions.create(model=MODEL, messages=COMPACT, service_tier="auto", stream=True)
+    assert (whole.service_tier, first.service_tier) == ("flex", "default")
+    assert client.chat.completions.create(model=MODEL, messages=COMPACT).service_tier is None
+
+
 # The record
+
+
+def test_the_record_has_what_is_needed_to_account_for_a_limit(tmp_path: Path) -> None:
+    with (
+        logged_ranker(tmp_path, tokens_per_second=0, limits=ONE_A_MINUTE) as (ranker, log),
+        client_of(ranker) as client,
+    ):
+        whole = client.chat.completions.create(model=MODEL, messages=COMPACT, max_tokens=50)
+        line = log.next_line()
+        assert whole.usage is not None
+        assert (line["limited"], line["limits"]) == (None, {"requests_per_minute": 1})
+        assert line["prompt_tokens"] == whole.usage.prompt_tokens
+        assert line["charged_tokens"] == whole.usage.prompt_tokens + 50
+        assert line["sent_tokens"] == whole.usage.completion_tokens
+        with pytest.raises(RateLimitError):
+            whole_text(client, COMPACT)
+        line = log.next_line()
+        assert (line["limited"], line["status"], line["ended"], line["sent_tokens"]) == ("requests", 429, "refused", 0)
+        assert line["ended_at"] >= line["received_at"]
 
 
 def test_the_record_tells_what_was_sent_and_how_it_ended(tmp_path: Path) -> None:
