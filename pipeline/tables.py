@@ -15,6 +15,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKeyConstraint,
+    Identity,
     Index,
     Integer,
     MetaData,
@@ -31,7 +32,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 metadata = MetaData()
 
 _PROVENANCE = "language_model, or offline_ranker: ranked by word overlap, which is no language model's judgement."
-
+_ROW_PROVENANCE = (
+    "language_model; offline_ranker: ranked by word overlap, which is no language model's judgement; "
+    "retrieval_order: no model answered, so the candidates stand in the order in which they were found."
+)
 
 _BY_DAY = "RANGE (day)"
 
@@ -116,6 +120,17 @@ runs = Table(
         comment="When its rows were dropped, but for the slates that readers still saw: it can be neither resumed nor "
         "published.",
     ),
+    Column(
+        "cost",
+        Numeric(14, 6),
+        comment="Of all its slates when it ended last, in the currency of the price list; null without.",
+    ),
+    Column(
+        "ending_at",
+        DateTime(timezone=True),
+        comment="Since when its slates are made and it is being published: from then on it takes no order.",
+    ),
+    Column("unchanged", Integer, comment="How many of its slates were unchanged when it ended last."),
     Index("runs_by_time", "kind", text("created_at DESC")),
 )
 
@@ -151,6 +166,14 @@ slates = Table(
     Column("last_row_s", Double, comment="Seconds from the last opening of the slate to its last durable row."),
     Column("whole_s", Double),
     _moment("updated_at", required=True),
+    Column(
+        "content_hash",
+        Text,
+        comment="Over all that the ranking depends on: profile, candidates, prompt, model and settings.",
+    ),
+    Column("kept_run_id", Uuid, comment="Of an unchanged slate: the run whose slate the customer keeps."),
+    Column("kept_rows", Integer, comment="Of an unchanged slate: the rows of that slate."),
+    Column("variant", Text, comment="Which variant of the run made it; null where there are none."),
     Index("slates_by_shard", "run_id", "shard", "customer_id"),
     Index("slates_by_customer", "customer_id"),
     postgresql_partition_by=_BY_DAY,
@@ -171,9 +194,10 @@ recommendations = Table(
         nullable=False,
         comment="0 to 1: an ordering within one slate, not a probability.",
     ),
-    Column("provenance", Text, nullable=False, comment=_PROVENANCE),
+    Column("provenance", Text, nullable=False, comment=_ROW_PROVENANCE),
     Column("attempt", Integer, nullable=False),
     Column("committed_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("model", Text, comment="The model that ranked it where that is not the run's; else null."),
     UniqueConstraint("run_id", "customer_id", "product_id", "day", name="recommendations_product_once"),
     postgresql_partition_by=_BY_DAY,
 )
@@ -250,6 +274,8 @@ llm_calls = Table(
         comment="Recommendations whose score is above that of the one before: "
         "a model whose scores do not follow its order.",
     ),
+    Column("cost", Numeric(14, 6), comment="In the currency of the price list; null without a price."),
+    Column("endpoint", Text, comment="Where it was asked, if not at the run's endpoint; else null."),
     postgresql_partition_by=_BY_DAY,
 )
 
@@ -299,4 +325,144 @@ rejects_files = Table(
     Column("path", Text, primary_key=True),
     _moment("written_at", required=True),
     comment="Where `recstream load` wrote refused lines of the shop's files.",
+)
+
+endpoint_limits = Table(
+    "endpoint_limits",
+    metadata,
+    Column("endpoint", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("account", Text, primary_key=True, comment="Tells keys apart: the first digits of a digest of the key."),
+    Column("requests_per_minute", Double),
+    Column("tokens_per_minute", Double),
+    Column("requests_from", Text),
+    Column("tokens_from", Text),
+    Column("tokens_per_request", Double),
+    Column("known_at", DateTime(timezone=True), comment="When somebody last used the rates, or heard of them."),
+    Column("headers_at", DateTime(timezone=True), comment="When the endpoint itself last told a rate."),
+    Column("closed_at", DateTime(timezone=True)),
+    Column(
+        "closed_until",
+        DateTime(timezone=True),
+        comment="Nobody asks before: the endpoint wished to be left alone.",
+    ),
+    Column("closed_because", Text),
+    _moment("updated_at", required=True),
+    comment="What is known of the limits of a provider, for all processes that ask it.",
+)
+
+limit_leases = Table(
+    "limit_leases",
+    metadata,
+    Column("endpoint", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("account", Text, primary_key=True),
+    Column("process", Uuid, primary_key=True),
+    Column("renewal", BigInteger, nullable=False),
+    Column("began_at", DateTime(timezone=True), nullable=False),
+    Column("renewed_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("demand", Integer, nullable=False, comment="Requests that wait or are under way."),
+    Column("in_flight", Integer, nullable=False),
+    Column("used_requests", Double, nullable=False, comment="Accepted a minute, of the last seconds."),
+    Column("used_tokens", Double, nullable=False),
+    Column("portion", Double, nullable=False, comment="Its part of the endpoint's rates, as it was told last."),
+    Column(
+        "held",
+        Double,
+        nullable=False,
+        comment="What it may still be using: more than its part, until it has heard of less.",
+    ),
+    Column("requests_per_minute", Double, comment="Its part as a rate; null where the endpoint's is unknown."),
+    Column("tokens_per_minute", Double),
+    comment="The part of a limit that each living process has; one that dies loses it by itself.",
+)
+
+spending = Table(
+    "spending",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("cost", Numeric(20, 8), nullable=False, server_default=text("0")),
+    Column("tokens", BigInteger, nullable=False, server_default=text("0")),
+    _moment("updated_at", required=True),
+    comment="What a run (its id) and a day (of the shop) have spent where a cap is set: requests in flight are in it "
+    "with the most that they can come to, and so are those of processes that died.",
+)
+
+spenders = Table(
+    "spenders",
+    metadata,
+    Column("spender", Uuid, primary_key=True),
+    Column("run_key", Text, nullable=False),
+    Column("day_key", Text, nullable=False),
+    Column(
+        "turn",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="Its last statement that was committed: one that is sent again changes nothing.",
+    ),
+    Column(
+        "admitted",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="How many requests that statement had room for.",
+    ),
+    Column(
+        "ahead",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="How many more it reserved for, that will come.",
+    ),
+    Column(
+        "in_flight",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="For how many requests it has reserved that may still give something back.",
+    ),
+    _moment("updated_at", required=True),
+    Index("spenders_by_day", "day_key"),
+    comment="The processes that spend now: a row leaves with its process, or two days after it died.",
+)
+
+run_orders = Table(
+    "run_orders",
+    metadata,
+    Column("order_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("run_id", Uuid, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("concurrency", Integer, comment="Of a limit: requests at a time over all processes; null takes it away."),
+    Column(
+        "ordered_by",
+        Text,
+        nullable=False,
+        comment="The login on the machine and its name, as the machine says.",
+    ),
+    Column(
+        "login",
+        Text,
+        nullable=False,
+        server_default=text("session_user"),
+        comment="The login of the database, as Postgres says: nobody else writes it.",
+    ),
+    Column("ordered_at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
+    ForeignKeyConstraint(["run_id"], ["runs.run_id"]),
+    Index("run_orders_by_run", "run_id", "order_id"),
+    comment="What people have ordered of a run, in order; nothing in it is ever changed.",
+)
+
+run_processes = Table(
+    "run_processes",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("process", Uuid, primary_key=True),
+    Column("heard_of", BigInteger, nullable=False, comment="The newest order that it knows; 0 for none."),
+    Column("part", Integer, comment="What it may have of an ordered limit, requests at a time; null without one."),
+    Column("seen_at", DateTime(timezone=True), nullable=False),
+    ForeignKeyConstraint(["run_id"], ["runs.run_id"]),
+    comment="Who works on a run now: one that has not been seen for some seconds has died.",
 )

@@ -10,6 +10,7 @@ JOIN pg_attribute AS attribute ON attribute.attrelid = relation.oid
 WHERE relation.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('runs'))
   AND relation.relkind IN ('r', 'v', 'm', 'f')
   AND (relation.relname IN ('customers', 'products', 'events', 'runs', 'published', 'published_runs', 'rejects_files',
+                            'endpoint_limits', 'limit_leases', 'spending', 'spenders', 'run_orders', 'run_processes',
                             'alembic_version')
        OR relation.relname ~ '^(slates|recommendations|rejections|llm_calls)_(kept|[0-9]{8})$')
 GROUP BY relation.oid

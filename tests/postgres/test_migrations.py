@@ -15,8 +15,8 @@ from pipeline.schema import migrate
 from pipeline.tables import metadata
 from tests.fixtures.releases import RELEASES, administer, as_superuser, leave_as, rows_of, shape_of, tables_of
 
-HEAD = "0006"
-OURS = set(metadata.tables) | {"current_recommendations", "live_recommendations"}
+HEAD = "0011"
+OURS = set(metadata.tables) | {"current_recommendations", "live_recommendations", "standing_orders"}
 
 
 def test_an_empty_database_goes_up_and_down_and_up_again(empty_database_url: str) -> None:
@@ -125,6 +125,8 @@ def test_two_migrations_at_a_time_wait_for_each_other(empty_database_url: str) -
     assert sorted(moves, key=str) == [(HEAD, HEAD)] * 3 + [(None, HEAD)]
 
 
+# SQLAlchemy's reflection stumbles over a check that is NOT VALID, which 0011 leaves so as not to read every row.
+@pytest.mark.filterwarnings("ignore:Can't validate argument 'dialect_options'")
 def test_the_migrated_database_is_the_one_that_the_code_describes(database_url: str) -> None:
     administer(database_url, "SELECT recstream_prepare_day('2026-11-23')")
     with create_engine(database_url, poolclass=NullPool).connect() as connection:

@@ -126,7 +126,9 @@ def test_the_roles_have_exactly_these_rights(prepared: str) -> None:
         ("writer", "alembic_version", "S"),
         ("writer", "current_recommendations", "S"),
         ("writer", "customers", "ISU"),
+        ("writer", "endpoint_limits", "ISU"),
         ("writer", "events", "ISU"),
+        ("writer", "limit_leases", "DISU"),
         ("writer", "live_recommendations", "S"),
         ("writer", "llm_calls", "ISU"),
         ("writer", "products", "ISU"),
@@ -135,8 +137,13 @@ def test_the_roles_have_exactly_these_rights(prepared: str) -> None:
         ("writer", "recommendations", "IS"),
         ("writer", "rejections", "IS"),
         ("writer", "rejects_files", "ISU"),
+        ("writer", "run_orders", "S"),  # and of some columns I
+        ("writer", "run_processes", "DISU"),
         ("writer", "runs", "IS"),  # and of some columns U
         ("writer", "slates", "IS"),  # the same
+        ("writer", "spenders", "DISU"),
+        ("writer", "spending", "ISU"),
+        ("writer", "standing_orders", "S"),
     ]
 
 
@@ -168,9 +175,10 @@ FORBIDDEN_TO_THE_WRITER: Sequence[LiteralString] = (
         "DELETE FROM " + table
         for table in (
             "customers", "events", "runs", "slates", "recommendations", "rejections", "llm_calls", "published",
-            "published_runs", "rejects_files",
+            "published_runs", "rejects_files", "run_orders", "spending",
         )
     ),
+    "UPDATE run_orders SET ordered_by = 'nobody'",
     "UPDATE recommendations SET rank = 2",
     "UPDATE rejections SET raw = ''",
     "TRUNCATE slates",

@@ -12,7 +12,7 @@ from pipeline.schema import migrate, plan_migration, require_current
 from tests.fixtures.releases import administer, tables_of
 from tests.fixtures.shop import RANKER, add_run, change, scalar
 
-HEAD = "0006"
+HEAD = "0011"
 
 
 def test_a_database_without_tables_is_told_to_be_initialised(empty_database_url: str) -> None:
@@ -51,7 +51,19 @@ def test_the_plan_of_an_empty_database_names_every_step_and_changes_nothing(empt
     plan = plan_migration(empty_database_url)
 
     assert (plan.before, plan.after) == (None, HEAD)
-    assert [step.version for step in plan.steps] == ["0001", "0002", "0003", "0004", "0005", "0006"]
+    assert [step.version for step in plan.steps] == [
+        "0001",
+        "0002",
+        "0003",
+        "0004",
+        "0005",
+        "0006",
+        "0007",
+        "0008",
+        "0009",
+        "0010",
+        "0011",
+    ]
     assert plan.steps[0].purpose.startswith("The first tables: ")
     assert all("\n" not in step.purpose for step in plan.steps)
     assert (plan.standing.schema, plan.missing_rights) == ("public", ())
@@ -63,7 +75,17 @@ def test_the_plan_of_a_released_database_names_the_steps_that_are_left(empty_dat
 
     plan = plan_migration(empty_database_url)
     assert plan.before == "0002"
-    assert [step.version for step in plan.steps] == ["0003", "0004", "0005", "0006"]
+    assert [step.version for step in plan.steps] == [
+        "0003",
+        "0004",
+        "0005",
+        "0006",
+        "0007",
+        "0008",
+        "0009",
+        "0010",
+        "0011",
+    ]
 
 
 def test_the_plan_of_a_current_database_has_no_step(database_url: str) -> None:

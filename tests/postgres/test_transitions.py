@@ -14,17 +14,18 @@ from tests.fixtures.releases import as_superuser
 OF_RUNS = {
     "planned": {"running", "failed", "cancelled"},
     "running": {"draining", "finished", "failed", "cancelled"},
-    "draining": {"finished", "failed", "cancelled"},
+    "draining": {"running", "finished", "failed", "cancelled"},
     "finished": set(),
     "failed": {"running"},
     "cancelled": {"running"},
 }
 OF_SLATES = {
-    "pending": {"streaming", "failed"},
+    "pending": {"streaming", "failed", "unchanged"},
     "streaming": {"pending", "complete", "short", "failed"},
     "complete": set(),
     "short": {"streaming"},
     "failed": {"streaming"},
+    "unchanged": set(),
 }
 FILLING: LiteralString = """
     SELECT recstream_prepare_day('2026-11-23');
