@@ -17,21 +17,33 @@ class Provider:
     hosts: tuple[str, ...]
     structured_output: Literal["json_schema", "json_object", "prompt"] = "json_schema"
     stream_options: bool = True
+    max_tokens: tuple[Literal["max_tokens", "max_completion_tokens"], ...] = ("max_tokens", "max_completion_tokens")
+    """The names by which the limit of an answer is given, in the order in which they are tried."""
 
 
+_NEW_NAME_FIRST: Final = ("max_completion_tokens", "max_tokens")
 PROVIDERS: Final = (
-    Provider("OpenAI", ("api.openai.com",)),
+    # "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead" (teilomillet/gollm#33).
+    Provider("OpenAI", ("api.openai.com",), max_tokens=_NEW_NAME_FIRST),
     # API versions before 2024-08-01-preview refuse json_schema, and older ones stream_options: found out by asking.
-    Provider("Azure", ("openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com")),
+    # Models of OpenAI's refuse max_tokens there as well (anomalyco/opencode#37964), Mistral's take nothing else
+    # (pydantic/pydantic-ai#6593).
+    Provider(
+        "Azure",
+        ("openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com"),
+        max_tokens=_NEW_NAME_FIRST,
+    ),
     # Refuses fields that it does not know; its last chunk has the usage without being asked (BerriAI/litellm#11696).
-    Provider("Mistral", ("api.mistral.ai",), stream_options=False),
+    # `max_completion_tokens` is such a field (editor-code-assistant/eca#231).
+    Provider("Mistral", ("api.mistral.ai",), stream_options=False, max_tokens=("max_tokens",)),
     Provider("Gemini", ("generativelanguage.googleapis.com",)),
     # "response_format: ignored", "stream_options: fully supported" (docs.anthropic.com/en/api/openai-sdk).
     Provider("Anthropic", ("api.anthropic.com",), structured_output="prompt"),
     # Knows text and json_object: "This response_format type is unavailable now" (api-docs.deepseek.com).
     Provider("DeepSeek", ("api.deepseek.com",), structured_output="json_object"),
     # Some of its models know json_schema, others refuse it (console.groq.com/docs/structured-outputs).
-    Provider("Groq", ("api.groq.com",)),
+    # "max_tokens: deprecated in favor of max_completion_tokens" (console.groq.com/docs/api-reference).
+    Provider("Groq", ("api.groq.com",), max_tokens=_NEW_NAME_FIRST),
     Provider("OpenRouter", ("openrouter.ai",)),
 )
 # vLLM, llama.cpp, Ollama and LiteLLM run under any host. They take json_schema and stream_options; old versions refuse.
@@ -163,6 +175,8 @@ PART_NAMES: Final = {
     r"|(?<=parse )grammar|(?<=initialize )grammar|grammar(?= sampler)",  # not each book on grammar
     "stream_options": r"stream_options|include_usage",
     "temperature": r"temperature",
+    "max_tokens": r"max_tokens|max_completion_tokens",
+    "service_tier": r"service[_ ]?tier|flex (?:api|processing|tier)",
 }
 NOT_TAKEN: Final = (
     r"(?:not|n't)(?: \w+){0,2} support|unsupported|no support"
@@ -176,10 +190,24 @@ FORM_NOT_TAKEN: Final = (
     r"must (?:be|contain)|should be|invalid|expected one of|too complex"
     r"|failed to (?:parse|compile|convert|initialize|build)"
 )
+# A number is refused in these ways for being out of its range. For the limit of an answer, as much as the model gives
+# will do instead; for a temperature, a person has to say another.
+OUT_OF_RANGE: Final = r"too large|above maximum|at most|exceeds"
 # A refusal with these words is about something else, whatever it says besides.
 ABOUT_SOMETHING_ELSE: Final = (
     r"context[_ ](?:length|window|size)|maximum context|too long|too many tokens|content[_ ](?:filter|policy)"
     r"|content management|responsible ?ai|moderation|api[_ ]key|rate[_ ]limit|quota|billing|credits"
     r"|failed_generation|generated json|does not (?:match|validate)"  # this answer was refused, not the request
     r"|messages\W{1,4}\d"  # it complains of a message, and may quote it
+)
+
+# How a limit, a bill or a missing login speaks where the answer should be, after a good status (regular expressions,
+# for text in lower case): proxies and gateways put the words of the endpoint behind them there.
+SAID_INSTEAD: Final = (
+    r"\bquota\b|rate[- ]?limit|too many requests|usage limit|\bbilling\b|payment required|payment method"
+    r"|(?:insufficient|out of|not enough|no) (?:credits?|balance|funds)|credit balance|exceeded your"
+    r"|(?:invalid|incorrect|missing|expired|unknown) api[- _]key|api[- _]key (?:is |has )?(?:not valid|invalid|expired)"
+    r"|unauthori[sz]ed|not authori[sz]ed|(?:log|sign) ?in to|please (?:log|sign) ?in|session (?:has )?expired"
+    r"|subscription (?:has |is )?(?:expired|inactive|required)|server (?:is )?(?:overloaded|busy)|service unavailable"
+    r"|temporarily unavailable|at capacity"
 )
