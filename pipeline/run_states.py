@@ -6,13 +6,27 @@ from sqlalchemy import ColumnElement, Update, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pipeline.database import statement
-from pipeline.domain import Ending, RunId, RunKind, RunState
+from pipeline.domain import Ending, OrderKind, RunId, RunKind, RunState, SlateState
 from pipeline.errors import InputError, RunConflictError
+from pipeline.order_book import write_order
 from pipeline.persistence import persistent
-from pipeline.tables import llm_calls, runs
+from pipeline.tables import llm_calls, runs, slates
 
 _ENDED = (RunState.FAILED, RunState.CANCELLED)
 
+# Kept with the run, so that a list of runs need not look at a million slates each.
+_COST = (
+    select(func.sum(slates.c.cost))
+    .where(slates.c.run_id == runs.c.run_id, slates.c.day == runs.c.day)
+    .correlate(runs)
+    .scalar_subquery()
+)
+_UNCHANGED = (
+    select(func.count())
+    .where(slates.c.run_id == runs.c.run_id, slates.c.day == runs.c.day, slates.c.state == SlateState.UNCHANGED)
+    .correlate(runs)
+    .scalar_subquery()
+)
 _DIED = {
     RunKind.NIGHTLY: "its process died; `recstream resume` goes on with it",
     RunKind.ON_DEMAND: "its process died; `recstream recommend` makes the slate anew",
@@ -23,16 +37,26 @@ _DIED = {
 async def begin_run(engine: AsyncEngine, run_id: RunId) -> None:
     """The run is being worked on from now on.
 
+    One that had ended begins anew: an order to drain or to cancel it stands no more, a pause and a limit do.
+
     Raises:
         InputError: there is no such run.
         RunConflictError: it has finished, or its rows were pruned; there is nothing left to do.
     """
     async with engine.begin() as connection:
-        if await _state_of(connection, run_id) is RunState.FINISHED:
+        former = await _state_of(connection, run_id)
+        if former is RunState.FINISHED:
             raise RunConflictError(f"run {run_id} has finished: start a new one with `recstream run`")
         if await connection.scalar(select(runs.c.pruned_at).where(_is(run_id))) is not None:
             raise RunConflictError(f"the rows of run {run_id} were pruned: start a new one with `recstream run`")
+        if former in _ENDED:
+            await write_order(connection, run_id, OrderKind.RESUME)
         await connection.execute(_going_on(run_id))
+
+
+async def move_run(connection: AsyncConnection, run_id: RunId, state: RunState) -> None:
+    """Another state of a run that goes on. The caller holds its row."""
+    await connection.execute(update(runs).where(_is(run_id)).values(state=state))
 
 
 @persistent
@@ -49,9 +73,8 @@ async def end_run(engine: AsyncEngine, run_id: RunId, state: RunState, reason: s
         if former in _ENDED and former is not state:
             # Somebody took this process for dead, as after the loss of the connection that holds the night.
             await connection.execute(_going_on(run_id))
-        await connection.execute(
-            update(runs).where(_is(run_id)).values(state=state, reason=reason, ended_at=func.now())
-        )
+        told = {"state": state, "reason": reason, "ended_at": func.now(), "cost": _COST, "unchanged": _UNCHANGED}
+        await connection.execute(update(runs).where(_is(run_id)).values(**told))
 
 
 @persistent
@@ -62,7 +85,7 @@ async def end_dead_runs(engine: AsyncEngine) -> None:
             await connection.execute(
                 update(runs)
                 .where(_is(run_id))
-                .values(state=RunState.FAILED, reason=_DIED[RunKind(kind)], ended_at=func.now())
+                .values(state=RunState.FAILED, reason=_DIED[RunKind(kind)], ended_at=func.now(), cost=_COST)
             )
             await connection.execute(
                 update(llm_calls)
@@ -90,6 +113,7 @@ def _going_on(run_id: RunId) -> Update:
         .values(
             state=RunState.RUNNING,
             started_at=func.coalesce(runs.c.started_at, func.now()),
+            ending_at=None,
             ended_at=None,
             reason=None,
         )
