@@ -8,7 +8,7 @@ what he has purchased, what is hidden and what is out of stock. A customer with 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from sqlalchemy import Row
@@ -16,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.database import statement
 from pipeline.domain import CustomerId, Product, ProductId, Profile
+
+_FIRST_DAY = datetime(2001, 1, 1, tzinfo=UTC)  # a Monday: seven days are a week
 
 
 class CandidateSource(Protocol):
@@ -68,9 +70,16 @@ class PopularCandidates:
         self._most = most
 
     @classmethod
-    async def open(cls, engine: AsyncEngine, as_of: datetime, *, days: int, most: int) -> "PopularCandidates":
-        """Read what was bought in the `days` before `as_of`. Memory: `most` products for each category."""
-        return cls(engine, as_of, await _read_popularity(engine, as_of, days, most), most)
+    async def open(
+        cls, engine: AsyncEngine, as_of: datetime, *, days: int, most: int, every_days: int = 1
+    ) -> "PopularCandidates":
+        """Read what was bought in the `days` before `as_of`. Memory: `most` products for each category.
+
+        With `every_days` above 1 what is popular stays the same for so many days: else a shop that sells something
+        every day has other candidates for everybody every night, and no slate is ever unchanged.
+        """
+        until = as_of if every_days == 1 else as_of - (as_of - _FIRST_DAY) % timedelta(days=every_days)
+        return cls(engine, as_of, await _read_popularity(engine, until, days, most), most)
 
     async def candidates(self, profiles: Sequence[Profile]) -> dict[CustomerId, list[Product]]:
         """See `CandidateSource`."""

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+MONTHLY_SPEND = "Average monthly spend"
 MAX_ITEMS = 10
 MAX_ITEM_CHARACTERS = 80
 MAX_SEGMENT_CHARACTERS = 500
@@ -54,7 +55,7 @@ def segments_of(history: History, as_of: datetime, habits: ShopHabits) -> tuple[
         ("Preferred brands", _listed(_brands(history))),
         ("Responses to earlier recommendations", _listed(_responses(history))),
         ("Loyalty status", _short(_stated(history, "loyalty_status"))),
-        ("Average monthly spend", _monthly_spend(history, as_of, habits.currency)),
+        (MONTHLY_SPEND, _monthly_spend(history, as_of, habits.currency)),
         ("Preferred shopping times", _shopping_times(history, habits.time_zone)),
     )
     return tuple((title, text) for title, text in told if text)

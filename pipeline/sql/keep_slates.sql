@@ -14,18 +14,20 @@ held AS MATERIALIZED (
 ),
 kept AS (
     INSERT INTO slates (run_id, customer_id, day, shard, state, lease, attempts, ending, reason, candidate_ids, input_hash,
-                        tokens_in, tokens_out, tokens_cached, cost, first_row_s, last_row_s, whole_s, updated_at)
+                        tokens_in, tokens_out, tokens_cached, cost, first_row_s, last_row_s, whole_s, updated_at,
+                        content_hash, kept_run_id, kept_rows, variant)
     SELECT slate.run_id, slate.customer_id, date '0001-01-01', slate.shard, slate.state, slate.lease, slate.attempts,
            slate.ending, slate.reason, slate.candidate_ids, slate.input_hash, slate.tokens_in, slate.tokens_out,
-           slate.tokens_cached, slate.cost, slate.first_row_s, slate.last_row_s, slate.whole_s, slate.updated_at
+           slate.tokens_cached, slate.cost, slate.first_row_s, slate.last_row_s, slate.whole_s, slate.updated_at,
+           slate.content_hash, slate.kept_run_id, slate.kept_rows, slate.variant
     FROM held AS slate
     ON CONFLICT DO NOTHING
 ),
 placed_too AS (
     INSERT INTO recommendations (run_id, customer_id, rank, day, product_id, product_name, relevance_score, provenance,
-                                 attempt, committed_at)
+                                 attempt, committed_at, model)
     SELECT run_id, customer_id, placed.rank, date '0001-01-01', placed.product_id, placed.product_name,
-           placed.relevance_score, placed.provenance, placed.attempt, placed.committed_at
+           placed.relevance_score, placed.provenance, placed.attempt, placed.committed_at, placed.model
     FROM held
     JOIN recommendations AS placed USING (run_id, customer_id)
     WHERE placed.day = CAST(:day AS date)

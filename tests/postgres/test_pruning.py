@@ -22,15 +22,15 @@ VALUES (%(run_id)s, %(kind)s, %(state)s, 'm', 'e', 'language_model', 3, 0.1, 'v'
 """
 _SLATES = """
 INSERT INTO slates (run_id, customer_id, day, shard, state, lease, attempts, ending, candidate_ids, input_hash,
-                    tokens_in, tokens_out, tokens_cached, cost, first_row_s, last_row_s, whole_s)
+                    tokens_in, tokens_out, tokens_cached, cost, first_row_s, last_row_s, whole_s, content_hash, variant)
 SELECT %(run_id)s, customer_id, %(day)s, 7, %(slate)s, 2, 2, 'enough', ARRAY['p1', 'p2', 'p3'], 'hash',
-       10, 20, 5, 0.5, 1, 2, 3
+       10, 20, 5, 0.5, 1, 2, 3, 'content', 'control'
 FROM unnest(%(customers)s::text[]) AS customer_id
 """
 _ROWS = """
 INSERT INTO recommendations (run_id, customer_id, day, rank, product_id, product_name, relevance_score, provenance,
-                             attempt, committed_at)
-SELECT %(run_id)s, customer_id, %(day)s, rank, 'p' || rank, 'Product', 0.5, 'language_model', 2, %(at)s
+                             attempt, committed_at, model)
+SELECT %(run_id)s, customer_id, %(day)s, rank, 'p' || rank, 'Product', 0.5, 'language_model', 2, %(at)s, 'm'
 FROM unnest(%(customers)s::text[]) AS customer_id, generate_series(1, 3) AS rank
 """
 _REJECTIONS = """
@@ -166,7 +166,7 @@ def test_a_kept_slate_is_the_same_in_every_column_but_its_day(
 ) -> None:
     add_night(shop, 9, "ab")
     add_night(shop, 1, "a")
-    shop.execute("UPDATE slates SET reason = 'why'")
+    shop.execute("UPDATE slates SET reason = 'why', kept_run_id = run_id, kept_rows = 3")
     rows = f"SELECT to_jsonb(t) - 'day' FROM {table} AS t WHERE customer_id = 'b' ORDER BY 1".encode()
     before = shop.execute(rows).fetchall()
     assert before
@@ -175,6 +175,40 @@ def test_a_kept_slate_is_the_same_in_every_column_but_its_day(
     prune(database_url, keep=1)
 
     assert shop.execute(rows).fetchall() == before
+
+
+def test_what_unchanged_customers_keep_outlives_its_day(shop: psycopg.Connection, database_url: str) -> None:
+    kept = add_night(shop, 9, "ab")
+    for days_ago in (2, 1):
+        night = add_night(shop, days_ago, "ab", slate="unchanged")
+        with shop.transaction():
+            shop.execute("DELETE FROM recommendations WHERE run_id = %s", [night])
+    before = seen(shop)
+    assert before == dict.fromkeys("ab", (kept, ROWS))
+
+    for keep in (2, 1):
+        prune(database_url, keep=keep)
+        assert seen(shop) == before
+    content = "SELECT count(*) FROM slates WHERE content_hash = 'content' AND state = 'complete' AND day = '0001-01-01'"
+    assert count(shop, content) == 2
+
+
+def test_what_an_unchanged_slate_of_a_day_that_stays_leads_to_is_kept_for_a_rollback(
+    shop: psycopg.Connection, database_url: str
+) -> None:
+    kept = add_night(shop, 9, "abc")
+    unchanged = add_night(shop, 2, "ab", slate="unchanged")
+    shop.execute("DELETE FROM recommendations WHERE run_id = %s", [unchanged])
+    shop.execute("UPDATE slates SET kept_run_id = %s WHERE run_id = %s", [kept, unchanged])
+    last = add_night(shop, 1, "abc")
+
+    prune(database_url, keep=2)
+    shop.execute("UPDATE published_runs SET withdrawn_at = now() WHERE run_id = %s", [last])
+    assert seen(shop) == dict.fromkeys("ab", (kept, ROWS))
+
+    shop.execute("UPDATE published_runs SET withdrawn_at = NULL")
+    prune(database_url, keep=1)
+    assert count(shop, "SELECT count(*) FROM slates WHERE day = '0001-01-01'") == 0
 
 
 def test_a_run_published_again_by_hand_is_what_readers_see_and_stays(
