@@ -9,9 +9,11 @@ from prefect.states import Completed, Failed
 
 from flows.parameters import NightlyParameters
 from pipeline.domain import RunId, RunState
-from pipeline.night import Night, open_night, working_on
+from pipeline.night import Night, open_night
 from pipeline.runs import Run, RunSummary, shards_of, summarise
+from pipeline.services import RunServices
 from pipeline.settings import load_settings
+from pipeline.shards import serve_shard
 
 
 @flow(name="nightly", flow_run_name="nightly", persist_result=False)
@@ -19,19 +21,23 @@ async def nightly(parameters: NightlyParameters | None = None) -> State[Any]:
     """Plan the shards (or take up an earlier run's), serve one after another, and say truly how it ended."""
     wanted = parameters or NightlyParameters()
     async with open_night(load_settings()) as night:
-        run = await night.take_up(RunId(wanted.resume)) if wanted.resume else await night.plan(wanted.limit)
+        run = await night.take_up(RunId(wanted.resume)) if wanted.resume else await _planned(night, wanted)
         if run.state is not RunState.FINISHED:
-            async with working_on(night.engine, run, night.settings.gates):
+            async with night.working_on(run) as services:
                 for shard, customers in (await shards_of(night.engine, run, wanted.left)).items():
                     named = recommend_shard.with_options(task_run_name=f"shard {shard}: {customers} customers")
-                    await named(night, run, shard, wanted)
+                    await named(services, run, shard, wanted)
         return verdict(await summarise(night.engine, run.run_id))
 
 
+async def _planned(night: Night, wanted: NightlyParameters) -> Run:
+    return await night.plan(wanted.limit, refresh=wanted.refresh)
+
+
 @task(name="recommend-shard", cache_policy=NO_CACHE, persist_result=False, retries=0)
-async def recommend_shard(night: Night, run: Run, shard: int, wanted: NightlyParameters) -> State[Any]:
+async def recommend_shard(services: RunServices, run: Run, shard: int, wanted: NightlyParameters) -> State[Any]:
     """Thousands of customers in one task: inside it is one event loop with hundreds of streams."""
-    report = await night.serve(run, shard, wanted.left)
+    report = await serve_shard(run, shard, services, wanted.left)
     told = f"shard {shard}: {report.customers:,} customers, {report.rows:,} rows committed"
     get_run_logger().info(told)
     return Completed(message=told)
@@ -40,6 +46,8 @@ async def recommend_shard(night: Night, run: Run, shard: int, wanted: NightlyPar
 def verdict(summary: RunSummary) -> State[Any]:
     """Prefect's state for what the ledger says: failed too where its gates keep the night from its readers."""
     told = f"run {summary.run_id}: {summary.complete:,} of {summary.customers:,} customers, {summary.rows:,} rows"
+    if summary.unchanged:
+        told += f", {summary.unchanged:,} skipped (unchanged)"
     if summary.left or summary.kept_back:
         return Failed(message=f"{told}; {summary.reason}", data=summary)
     return Completed(message=told, data=summary)

@@ -16,6 +16,7 @@ class NightlyParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     limit: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Only the first so many customers.")
+    refresh: bool = Field(default=False, description="Make every slate anew, also where nothing has changed.")
     resume: UUID | None = Field(default=None, description="Go on with this run instead of starting one.")
     only: Literal["failed"] | None = Field(default=None, description="Of the run that is resumed, only these slates.")
 
@@ -34,6 +35,12 @@ class NightlyParameters(BaseModel):
     def _one_of_both(self) -> Self:
         if self.limit is not None and self.resume is not None:
             raise ValueError("limit is for a new run: a run that is resumed has its customers already")
+        return self
+
+    @model_validator(mode="after")
+    def _refresh_of_a_new_run(self) -> Self:
+        if self.refresh and self.resume is not None:
+            raise ValueError("refresh is for a new run: a run that is resumed goes on as it was planned")
         return self
 
 

@@ -18,7 +18,7 @@ from pipeline.api_input import read_limit, read_listener, read_products, read_pr
 from pipeline.domain import AnswerRecord, Product, Profile, Recommendation, Rejection
 from pipeline.handover import handed_over
 from pipeline.parsing import parse
-from pipeline.prompts import compose
+from pipeline.prompts import Templates, compose, load_templates
 from pipeline.provisioning import endpoint_for_this_process
 from pipeline.settings import load_settings
 from pipeline.streaming import Endpoint, open_client, stream
@@ -42,6 +42,7 @@ class _Question:
     profile: str
     candidates: list[Product]
     asked: int
+    templates: Templates
     endpoint: Endpoint
     on_rejection: Callable[[Rejection], None]
 
@@ -126,6 +127,7 @@ async def _recommendations(
         profile=profile,
         candidates=candidates,
         asked=read_limit(limit, len(candidates)),
+        templates=load_templates(settings.prompt),
         on_rejection=read_listener(on_rejection),
         endpoint=await asyncio.to_thread(endpoint_for_this_process, settings),  # it may have to start a process
     )
@@ -139,7 +141,7 @@ async def _recommendations(
 
 
 async def _answer(question: _Question) -> AsyncGenerator[Recommendation]:
-    prompt = compose(question.profile, question.candidates, question.asked)
+    prompt = compose(question.templates, question.profile, question.candidates, question.asked)
     judge = Judge(question.candidates, asked=question.asked)
     async with open_client(question.endpoint, concurrency=1) as client:
         texts = stream(client, question.endpoint, prompt, AnswerRecord())

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from pipeline.database import connect_as_writer, translate
-from pipeline.domain import CustomerId, Recommendation, RunId
+from pipeline.domain import CustomerId, Origin, Recommendation, RunId
 from pipeline.errors import RowRefusedError, SlateTakenOverError, first_line, taken_over
 from pipeline.persistence import persistent
 
@@ -23,12 +23,16 @@ Fate = datetime | RowRefusedError | SlateTakenOverError
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of `recommendations`, ready to be written by who holds the slate's `lease`."""
+    """One row of `recommendations`, ready to be written by who holds the slate's `lease`.
+
+    `origin` is what ranked it, where that is not the run's own model.
+    """
 
     customer_id: CustomerId
     lease: int
     attempt: int
     recommendation: Recommendation
+    origin: Origin | None = None
 
 
 class Committer:
@@ -95,6 +99,8 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[object]]:
         "product_names": [row.recommendation.product_name for row in rows],
         "relevance_scores": [row.recommendation.relevance_score for row in rows],
         "attempts": [row.attempt for row in rows],
+        "provenances": [row.origin.provenance if row.origin else None for row in rows],
+        "models": [row.origin.model if row.origin else None for row in rows],
     }
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import NewType
 from uuid import UUID
@@ -10,6 +11,9 @@ CustomerId = NewType("CustomerId", str)
 ProductId = NewType("ProductId", str)
 RunId = NewType("RunId", UUID)
 Rank = NewType("Rank", int)  # counts from 1
+
+OFFLINE_MODEL = "offline-ranker"
+"""The name of the ranker that needs no model: it costs nothing where the price list does not name it."""
 
 
 class RunKind(StrEnum):
@@ -38,14 +42,32 @@ class RunState(StrEnum):
         return self in {RunState.PLANNED, RunState.RUNNING, RunState.DRAINING}
 
 
+class OrderKind(StrEnum):
+    """What a person may order of a run while it goes on; RESUME is not ordered, but marks where a run began anew.
+
+    LIMIT: so many requests at a time over all processes, or, without a number, that limit no more.
+    """
+
+    PAUSE = "pause"
+    CONTINUE = "continue"
+    DRAIN = "drain"
+    LIMIT = "limit"
+    CANCEL = "cancel"
+    RESUME = "resume"
+
+
 class SlateState(StrEnum):
-    """PENDING and STREAMING are unfinished; COMPLETE has all that was asked for; SHORT some of it; FAILED none."""
+    """PENDING and STREAMING are unfinished; COMPLETE has all that was asked for; SHORT some of it; FAILED none.
+
+    UNCHANGED asked for nothing: what the customer's slate of an earlier run was made from is still the same.
+    """
 
     PENDING = "pending"
     STREAMING = "streaming"
     COMPLETE = "complete"
     SHORT = "short"
     FAILED = "failed"
+    UNCHANGED = "unchanged"
 
 
 class Ending(StrEnum):
@@ -124,6 +146,22 @@ class Recommendation:
     relevance_score: float
 
 
+class Provenance(StrEnum):
+    """What made a ranking."""
+
+    LANGUAGE_MODEL = "language_model"
+    OFFLINE_RANKER = "offline_ranker"  # word overlap, which is no language model's judgement
+    RETRIEVAL_ORDER = "retrieval_order"  # no model answered: the order in which the candidates were found
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What ranked a row that the run's own model did not: another model, or none."""
+
+    provenance: Provenance
+    model: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class CommittedRecommendation:
     """A recommendation that is durable: its transaction has committed."""
@@ -170,3 +208,5 @@ class AnswerRecord:
     whole_s: float | None = None
     refused_objects: int = 0
     score_rises: int = 0
+    said: str = ""  # how the answer's text begins
+    cost: Decimal | None = None  # in the currency of the price list, None without a price

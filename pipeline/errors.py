@@ -6,6 +6,8 @@
     │   └── UnknownCustomerError
     ├── UnfinishedRunError            a run broke off with the database it stands in; `resume` goes on with it
     ├── RunConflictError              another run holds the night, or the run is in the wrong state
+    ├── RunHaltedError                the run is to take no more customers: drained or cancelled by a person
+    │   └── BudgetSpentError          the next request could pass a cap on money or tokens
     ├── DatabaseError                 Postgres refused a statement that should have worked
     │   ├── DatabaseUnavailableError  nobody answers at the database's address, or it went away
     │   ├── RowRefusedError           Postgres refuses one row; its neighbours are not touched
@@ -13,6 +15,7 @@
     │   └── SchemaError               the tables are missing, older or newer than this code
     └── AnswerError                   an attempt at an answer did not end well; items before it stand
         ├── EndpointUnreachableError  no connection, or it ended before an answer began
+        ├── EndpointClosedError       nobody may ask this endpoint for longer than we wait
         ├── EndpointRefusedError      the endpoint answered with an error status or an error event
         │   ├── RateLimitedError      429, or its equal inside the stream
         │   ├── PromptRefusedError    this prompt is refused, and would be again; another's may pass
@@ -54,6 +57,31 @@ class RunConflictError(RecstreamError):
     """Another run holds the night, or the run is not in a state that allows this."""
 
 
+class RunHaltedError(RecstreamError):
+    """The run is to take no more customers. `drained` is true where what is in flight is finished before."""
+
+    def __init__(self, message: str, *, drained: bool = False) -> None:
+        super().__init__(message)
+        self.drained = drained
+
+    @property
+    def short(self) -> str:
+        """Why, as the ledger says it of each customer who was not served."""
+        return str(self)
+
+
+class BudgetSpentError(RunHaltedError):
+    """The next request could pass a cap on money or tokens, and nothing in flight will make room for it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, drained=True)
+
+    @property
+    def short(self) -> str:
+        """See above: in one word, to be counted by."""
+        return "budget"
+
+
 class DatabaseError(RecstreamError):
     """Postgres refused a statement that should have worked."""
 
@@ -86,7 +114,18 @@ class AnswerError(RecstreamError):
 
 
 class EndpointUnreachableError(AnswerError):
-    """No connection to the endpoint, or it ended before an answer began."""
+    """No connection to the endpoint, or it ended before an answer began.
+
+    `sent` is true where the request may have gone out: then it may have been paid, and the fault may be its own.
+    """
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class EndpointClosedError(AnswerError):
+    """Nobody may ask this endpoint for longer than we wait."""
 
 
 class EndpointRefusedError(AnswerError):
@@ -95,6 +134,7 @@ class EndpointRefusedError(AnswerError):
     `status` is the HTTP status, or the one that an error inside a stream gives as its code; None if there is none.
     `retry_after` is in seconds, None if unsaid. `in_band` is true of an error that came where the answer should be,
     after a good HTTP status. `words` are the endpoint's own, more than the message quotes; it may have none.
+    `stepped_down` is true where the same may be asked for again, without the part that was refused.
     """
 
     def __init__(
@@ -111,6 +151,7 @@ class EndpointRefusedError(AnswerError):
         self.retry_after = retry_after
         self.in_band = in_band
         self.words = words
+        self.stepped_down = False
 
 
 class RateLimitedError(EndpointRefusedError):

@@ -47,7 +47,8 @@ def asking(base_url: str, connect_timeout_s: float) -> Iterator[None]:
                 "connect_timeout_s)"
             ) from error
         raise EndpointUnreachableError(
-            f"no answer from {base_url}: {_root_cause(error)}; check OPENAI_BASE_URL, and that it runs"
+            f"no answer from {base_url}: {_root_cause(error)}; check OPENAI_BASE_URL, and that it runs",
+            sent=_may_have_been_sent(error),
         ) from error
 
 
@@ -83,6 +84,12 @@ def _named(refusal: EndpointRefusedError, base_url: str) -> EndpointRefusedError
 def _is_timeout(error: BaseException) -> bool:
     """Whether a connection took too long; to the transport, most other things that happen to one are a time-out too."""
     return any(isinstance(cause, aiohttp.ServerTimeoutError) for cause in _causes(error))
+
+
+def _may_have_been_sent(error: BaseException) -> bool:
+    """Whether a connection stood, so that the request may have gone out on it."""
+    before = (aiohttp.ClientConnectorError, ValueError)  # a name that cannot be one is the latter
+    return not any(isinstance(cause, before) for cause in _causes(error))
 
 
 def _refused_without_words(error: BaseException) -> httpx2.Response | None:

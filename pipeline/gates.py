@@ -13,7 +13,9 @@ _MOST_DIGITS = 17  # no two floats look the same with so many
 class Figures:
     """What a run has come to.
 
-    `rows` are those of complete slates; `committed` and `refused` are objects of all answers.
+    `rows` are those of complete slates; `committed` and `refused` are objects of all answers. `unchanged` are customers
+    who keep a slate that they have already, `kept_rows` its rows. `filled_up` are complete slates that no model would
+    make to their end: they are shown, but are no merit of the night.
     """
 
     planned: int
@@ -21,16 +23,24 @@ class Figures:
     rows: int
     committed: int
     refused: int
+    unchanged: int = 0
+    kept_rows: int = 0
+    filled_up: int = 0
+
+    @property
+    def served(self) -> int:
+        """Customers with a complete slate, made now or kept."""
+        return self.complete + self.unchanged
 
     @property
     def served_share(self) -> float:
-        """Customers with a complete slate, of those planned."""
-        return _share(self.complete, self.planned)
+        """Customers with a complete slate, made by a model now or kept, of those planned."""
+        return _share(self.served - self.filled_up, self.planned)
 
     @property
     def rows_per_slate(self) -> float:
-        """Rows of a complete slate, on average."""
-        return _share(self.rows, self.complete)
+        """Rows of a complete slate, made now or kept, on average."""
+        return _share(self.rows + self.kept_rows, self.served)
 
     @property
     def refused_share(self) -> float:
@@ -39,8 +49,8 @@ class Figures:
 
     @property
     def left(self) -> int:
-        """Customers without a complete slate."""
-        return self.planned - self.complete
+        """Customers without a complete slate, made now or kept."""
+        return self.planned - self.served
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,7 @@ class Gates:
 
 def judge(figures: Figures, last: LastFigures | None, gates: Gates) -> tuple[str, ...]:
     """The reasons that keep a run with these figures from its readers, each a line; none if it may be published."""
-    if figures.complete == 0:
+    if figures.served == 0:
         return (f"none of {_customers(figures.planned)} has a complete slate",)
     found = (
         _too_few_served(figures, last, gates),

@@ -1,30 +1,41 @@
 """One night: the database, the endpoint and the right to be the only nightly run, opened together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+import logging
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.database import open_engine
-from pipeline.domain import RunId, RunKind, RunState, SlateState
-from pipeline.errors import DatabaseError, InputError, RecstreamError, first_line
+from pipeline.domain import RunId, RunKind, RunState
+from pipeline.errors import (
+    BudgetSpentError,
+    DatabaseError,
+    EndpointFatalError,
+    EndpointUnreachableError,
+    InputError,
+    RecstreamError,
+    RunHaltedError,
+    first_line,
+)
 from pipeline.gates import Figures, Gates, with_refusal
 from pipeline.night_lock import hold_the_night
-from pipeline.persistence import wait_for_database
+from pipeline.orders import take_no_more_orders
 from pipeline.provided_database import provided_database
 from pipeline.provisioning import provided_endpoint
 from pipeline.publishing import publish_customer, publish_night, read_figures
 from pipeline.resuming import require_resumable
 from pipeline.run_states import begin_run, end_dead_runs, end_run
-from pipeline.runs import LEFT, Run, find_run, plan_run
+from pipeline.runs import Run, find_run, plan_run
 from pipeline.schema import require_current
-from pipeline.services import open_shard_services, ranker_of
+from pipeline.services import RunServices, Ways, open_run_services, ranker_of, ways_of
 from pipeline.settings import Settings
-from pipeline.shards import ShardReport, serve_shard
+from pipeline.slates import note_not_attempted
 from pipeline.streaming import Endpoint, check_endpoint, open_client
 
+_log = logging.getLogger(__name__)
 ENGINE_CONNECTIONS = 2
 _NOBODY_LEFT = "its slates are there no more: its customers were erased, or its rows pruned"
 _GOING_ON_WITH = {
@@ -44,16 +55,19 @@ class Night:
     url: str
     endpoint: Endpoint
     engine: AsyncEngine
+    ways: Ways
 
-    async def plan(self, most: int | None) -> Run:
-        """A new run over every active customer, or the first `most` of them."""
+    async def plan(self, most: int | None, *, refresh: bool = False) -> Run:
+        """A new run over every active customer, or the first `most` of them; `refresh` makes the unchanged ones too."""
         return await plan_run(
             self.engine,
             RunKind.NIGHTLY,
-            ranker_of(self.endpoint),
+            ranker_of(self.endpoint, self.ways.variants),
             slate_size=self.settings.slate_size,
             shard_size=self.settings.shard_size,
             most=most,
+            unchanged_max_age_days=0 if refresh else self.settings.unchanged_max_age_days,
+            currency=self.ways.caps.currency,
         )
 
     async def take_up(self, run_id: RunId) -> Run:
@@ -66,14 +80,17 @@ class Night:
         run = await find_run(self.engine, run_id)
         if run is None:
             raise InputError(f"there is no run {run_id}: `recstream runs` shows the last ones")
-        require_resumable(run, ranker_of(self.endpoint))
+        require_resumable(run, ranker_of(self.endpoint, self.ways.variants))
         return run
 
-    async def serve(self, run: Run, shard: int, left: Collection[SlateState] = LEFT) -> ShardReport:
-        """Make the slates of one shard that are in one of these states."""
-        await wait_for_database(self.engine)
-        async with open_shard_services(self.settings, self.url, self.endpoint, run) as services:
-            return await serve_shard(run, shard, services, left)
+    @asynccontextmanager
+    async def working_on(self, run: Run) -> AsyncIterator[RunServices]:
+        """The run is running inside, with all that its shards share; afterwards the ledger says how it ended."""
+        async with (
+            working_on(self.engine, run, self.settings.gates),
+            open_run_services(self.settings, self.url, self.endpoint, run) as services,
+        ):
+            yield services
 
 
 @asynccontextmanager
@@ -89,12 +106,23 @@ async def open_night(settings: Settings) -> AsyncIterator[Night]:
         async with hold_the_night(url), open_engine(url, connections=ENGINE_CONNECTIONS) as engine:
             await end_dead_runs(engine)
             with provided_endpoint(settings) as endpoint:
-                await require_answer(endpoint)
-                yield Night(settings, url, endpoint, engine)
+                ways = ways_of(settings, endpoint)
+                await require_answer(endpoint, ways.fallback)
+                yield Night(settings, url, endpoint, engine, ways)
 
 
-async def require_answer(endpoint: Endpoint) -> None:
-    """Raise unless somebody answers at the endpoint and takes the key."""
+async def require_answer(endpoint: Endpoint, fallback: Endpoint | None) -> None:
+    """Raise unless somebody answers at the endpoint, or at its fallback, and takes the key."""
+    try:
+        await _require_answer_at(endpoint)
+    except (EndpointUnreachableError, EndpointFatalError) as error:
+        if fallback is None:
+            raise
+        _log.warning("%s; the fallback is asked until it is back", error)
+        await _require_answer_at(fallback)
+
+
+async def _require_answer_at(endpoint: Endpoint) -> None:
     async with open_client(endpoint, concurrency=1) as client:
         await check_endpoint(client, endpoint)
 
@@ -103,11 +131,16 @@ async def require_answer(endpoint: Endpoint) -> None:
 async def working_on(engine: AsyncEngine, run: Run, gates: Gates) -> AsyncIterator[None]:
     """The run is running inside; afterwards it is published if its gates let it pass, and the ledger says how it ended.
 
-    It is published however it ended, but by an interruption or a defect: what is complete is worth showing.
+    It is published however it ended, but by an interruption or a defect: what is complete is worth showing. Who cancels
+    it is obeyed until then, and refused from then on.
+
+    Raises:
+        RunHaltedError: it was cancelled when its customers had been served.
     """
     await begin_run(engine, run.run_id)
     try:
         yield
+        await take_no_more_orders(engine, run.run_id)
         figures, refusal = await _publish(engine, run, gates)
     except BaseException as error:
         # Where the database itself is gone, the first error is the one to tell; the next night marks the run.
@@ -122,20 +155,33 @@ async def working_on(engine: AsyncEngine, run: Run, gates: Gates) -> AsyncIterat
 
 
 async def _break_off(engine: AsyncEngine, run: Run, gates: Gates, error: BaseException) -> None:
-    """Publish what is worth showing, unless a person stopped the run, and say in the ledger what broke it off."""
-    refusal = None
+    """Publish what is worth showing, unless a person broke the run off, and say in the ledger what did."""
+    figures, refusal = None, None
     if isinstance(error, RecstreamError):
         with suppress(DatabaseError):  # how the run ended is written down all the same
-            refusal = (await _publish(engine, run, gates))[1]
-    state, reason = _broken_off(run.kind, error)
+            error = await _heard_out(engine, run.run_id, error)
+            if isinstance(error, RunHaltedError):
+                await note_not_attempted(engine, run.run_id, run.day, error.short)
+            if not is_cancelled(error):
+                figures, refusal = await _publish(engine, run, gates)
+    state, reason = _broken_off(run.kind, error, figures)
     await end_run(engine, run.run_id, state, with_refusal(reason, refusal))
+
+
+async def _heard_out(engine: AsyncEngine, run_id: RunId, error: RecstreamError) -> RecstreamError:
+    """What broke the run off: that a person has cancelled it meanwhile comes before all else."""
+    try:
+        await take_no_more_orders(engine, run_id)
+    except RunHaltedError as cancelled:
+        return cancelled
+    return error
 
 
 async def _publish(engine: AsyncEngine, run: Run, gates: Gates) -> tuple[Figures, str | None]:
     """What the run has come to, and why readers do not see it, if there is something to see. Gates are for nights."""
     if run.kind is RunKind.NIGHTLY:
         publication = await publish_night(engine, run.run_id, gates)
-        return publication.figures, publication.refusal if publication.figures.complete else None
+        return publication.figures, publication.refusal if publication.figures.served else None
     await publish_customer(engine, run.run_id)
     return await read_figures(engine, run.run_id), None
 
@@ -146,7 +192,15 @@ def _left(kind: RunKind, number: int, refusal: str | None) -> str:
     return f"{customers} no complete slate" + ("" if refusal else _GOING_ON_WITH[kind][0])
 
 
-def _broken_off(kind: RunKind, error: BaseException) -> tuple[RunState, str]:
+def is_cancelled(error: BaseException) -> bool:
+    """Whether a person has ordered the run to end at once."""
+    return isinstance(error, RunHaltedError) and not error.drained
+
+
+def _broken_off(kind: RunKind, error: BaseException, figures: Figures | None) -> tuple[RunState, str]:
+    if isinstance(error, RunHaltedError) and not isinstance(error, BudgetSpentError):
+        left = _GOING_ON_WITH[kind][1] if figures is None else _left(kind, figures.left, None)
+        return RunState.CANCELLED, f"{error}; {left}"
     if isinstance(error, RecstreamError):
         return RunState.FAILED, str(error)
     if isinstance(error, Exception):

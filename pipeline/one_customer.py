@@ -16,9 +16,10 @@ from pipeline.recommending import recommend
 from pipeline.run_lock import hold_new_run
 from pipeline.runs import Run, plan_run
 from pipeline.schema import require_current
-from pipeline.services import ShardServices, open_shard_services, ranker_of
+from pipeline.services import RunServices, open_run_services, ranker_of, ways_of
 from pipeline.settings import Settings
 
+PATIENCE_S = 60.0  # somebody waits for this slate: an endpoint that is away is not waited for as at night
 ERASED = "the customer was erased, or left the customers table, while he was being served"  # the ledger keeps no name
 
 
@@ -38,33 +39,39 @@ async def customer_run(customer_id: CustomerId, settings: Settings) -> AsyncIter
         UnknownCustomerError: nobody has this id.
         ConfigurationError, DatabaseError, EndpointUnreachableError, EndpointFatalError: something is not there.
     """
+    settings = settings.model_copy(update={"outage_patience_s": min(settings.outage_patience_s, PATIENCE_S)})
     with provided_database(settings) as url:
         await asyncio.to_thread(require_current, url)
         with provided_endpoint(settings) as endpoint:
-            await require_answer(endpoint)
+            ways = ways_of(settings, endpoint)
+            await require_answer(endpoint, ways.fallback)
             async with open_engine(url, connections=ENGINE_CONNECTIONS) as engine, hold_new_run(url) as run_id:
                 run = await plan_run(
                     engine,
                     RunKind.ON_DEMAND,
-                    ranker_of(endpoint),
+                    ranker_of(endpoint, ways.variants),
                     slate_size=settings.slate_size,
                     shard_size=1,
                     only=[customer_id],
                     run_id=run_id,
+                    currency=ways.caps.currency,
                 )
                 async with (
                     working_on(engine, run, settings.gates),
-                    open_shard_services(settings, url, endpoint, run) as services,
+                    open_run_services(settings, url, endpoint, run) as services,
                     aclosing(_rows(customer_id, run, services)) as rows,
                 ):
                     yield CustomerRun(run.run_id, rows)
 
 
-async def _rows(customer_id: CustomerId, run: Run, services: ShardServices) -> AsyncGenerator[CommittedRecommendation]:
+async def _rows(customer_id: CustomerId, run: Run, services: RunServices) -> AsyncGenerator[CommittedRecommendation]:
     profiles = await read_profiles(services.engine, [customer_id], run.as_of, services.habits)
     if customer_id not in profiles:
         raise UnknownCustomerError(ERASED)
     candidates = await services.candidates.candidates(list(profiles.values()))
-    async with aclosing(recommend(profiles[customer_id], candidates[customer_id], services.slate)) as rows:
+    # A slate that was asked for is made, whatever has changed; the nights to come may find it unchanged.
+    await services.unchanged.keep([(profiles[customer_id], candidates[customer_id])])
+    made = recommend(profiles[customer_id], candidates[customer_id], services.slate)
+    async with aclosing(services.hands.until_cancelled(made)) as rows:
         async for row in rows:
             yield row

@@ -5,7 +5,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache
+from typing import Literal
 
 from pipeline.errors import ConfigurationError
 from pipeline.offline_ranker.process import offline_ranker
@@ -45,6 +47,42 @@ def endpoint_for_this_process(settings: Settings) -> Endpoint:
     return _endpoint(settings, base_url, api_key="offline", model=OFFLINE_MODEL)
 
 
+def fallback_endpoint(settings: Settings, own: Endpoint) -> Endpoint | None:
+    """Where to ask when the run's own way fails; None where the settings name no other. What they leave out is its own.
+
+    But the key goes to no other address than its own: who needs one there sets `fallback_api_key`.
+
+    Raises:
+        ConfigurationError: the fallback is the run's own way once more.
+    """
+    if not settings.has_fallback:
+        return None
+    base_url = settings.fallback_base_url or own.base_url
+    key = own.api_key if base_url == own.base_url else "none"
+    if settings.fallback_api_key is not None:
+        key = settings.fallback_api_key.get_secret_value()
+    fallback = _endpoint(
+        settings,
+        base_url,
+        api_key=key,
+        model=settings.fallback_model or own.model,
+    )
+    if (fallback.base_url, fallback.model, key) == (own.base_url, own.model, own.api_key):
+        raise ConfigurationError(
+            f"the fallback is {own.model} at {own.address} too, as the run's own way is: name another fallback_model, "
+            "fallback_base_url or fallback_api_key, or none"
+        )
+    return fallback
+
+
+def varied_endpoint(settings: Settings, own: Endpoint, model: str | None, temperature: float | None) -> Endpoint:
+    """The run's own endpoint with another model, another temperature, or both; None leaves what it has."""
+    if model is None or model == own.model:
+        return own if temperature is None else replace(own, temperature=temperature)
+    varied = _endpoint(settings, own.base_url, api_key=own.api_key, model=model)
+    return replace(varied, temperature=own.temperature if temperature is None else temperature)
+
+
 @cache
 def _base_url_of_lasting_ranker(tokens_per_second: float) -> str:
     print(OFFLINE_NOTICE, file=sys.stderr)
@@ -62,10 +100,11 @@ def _configured_endpoint(settings: Settings) -> Endpoint:
 
 
 @cache
-def _terms_of(base_url: str, model: str, wanted: str) -> Terms:
+def _terms_of(base_url: str, model: str, wanted: str, service_tier: str | None, reasoning_tokens: int) -> Terms:
     """What an endpoint takes is learnt once in a process, whoever asks it."""
     del model  # is part of the key: one model of an endpoint may take what another does not
-    return Terms(base_url, "auto" if wanted == "auto" else StructuredOutput(wanted))
+    output: Literal["auto"] | StructuredOutput = "auto" if wanted == "auto" else StructuredOutput(wanted)
+    return Terms(base_url, output, service_tier=service_tier, reasoning_tokens=reasoning_tokens)
 
 
 def _endpoint(settings: Settings, base_url: str, *, api_key: str, model: str) -> Endpoint:
@@ -75,9 +114,9 @@ def _endpoint(settings: Settings, base_url: str, *, api_key: str, model: str) ->
         model=model,
         temperature=settings.temperature,
         connect_timeout_s=settings.connect_timeout_s,
-        first_byte_timeout_s=settings.first_byte_timeout_s,
+        first_byte_timeout_s=settings.first_byte_patience_s,
         idle_timeout_s=settings.idle_timeout_s,
-        answer_timeout_s=settings.answer_timeout_s,
-        terms=_terms_of(base_url, model, settings.structured_output),
-        is_offline_ranker=settings.offline or model == OFFLINE_MODEL,
+        answer_timeout_s=settings.answer_patience_s,
+        terms=_terms_of(base_url, model, settings.structured_output, settings.service_tier, settings.reasoning_tokens),
+        is_offline_ranker=model == OFFLINE_MODEL,
     )

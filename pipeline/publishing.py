@@ -61,7 +61,16 @@ async def read_figures(engine: AsyncEngine, run_id: RunId) -> Figures:
         row = (await connection.execute(statement("run_figures"), {"run_id": run_id})).one_or_none()
     if row is None:
         raise unknown(run_id)
-    return Figures(row.planned, row.complete, row.rows, row.committed, row.refused)
+    return Figures(
+        row.planned,
+        row.complete,
+        row.rows,
+        row.committed,
+        row.refused,
+        unchanged=row.unchanged,
+        kept_rows=row.kept_rows,
+        filled_up=row.filled_up,
+    )
 
 
 @persistent
@@ -192,7 +201,7 @@ def _require_publishable(run: Publishable, *, force: bool) -> None:
 
 def _require_something(run: Publishable, figures: Figures) -> None:
     """Refuse a night that has ended without a slate: it would show nothing, and the next one be held against it."""
-    if figures.complete == 0 and not run.state.goes_on:
+    if figures.served == 0 and not run.state.goes_on:
         raise RunConflictError(
             f"run {run.run_id} has no complete slate, so readers would see nothing of it: "
             f"`recstream resume {run.run_id}` makes what is missing, `recstream run` begins anew"

@@ -41,11 +41,15 @@ class ReadSlate:
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """Customers and rows of a run so far; `not_complete` are those that ended short or failed."""
+    """Customers and rows of a run so far.
+
+    `not_complete` are those that ended short or failed; `unchanged` those who keep an earlier slate.
+    """
 
     customers: int
     complete: int
     not_complete: int
+    unchanged: int
     rows: int
 
 
@@ -99,7 +103,7 @@ async def read_progress(engine: AsyncEngine, run_id: RunId) -> RunProgress:
     """How far the run is."""
     async with engine.connect() as connection:
         found = (await connection.execute(statement("run_progress"), {"run_id": run_id})).one()
-    return RunProgress(found.customers, found.complete, found.not_complete, found.rows)
+    return RunProgress(found.customers, found.complete, found.not_complete, found.unchanged, found.rows)
 
 
 async def find_run_begun_since(engine: AsyncEngine, moment: datetime) -> RunId | None:

@@ -53,6 +53,7 @@ _AMOUNT = (
 )
 _WAIT = re.compile(rf"(?:try again|retry) (?:in|after) ((?:{_AMOUNT} ?){{1,3}})", re.ASCII | re.IGNORECASE)
 _WAIT_PART = re.compile(_AMOUNT, re.ASCII | re.IGNORECASE)
+_TOO_LARGE = re.compile(r"\brequest (?:is )?too large\b", re.IGNORECASE)  # OpenAI's 429 that no waiting cures
 _UNIT_S = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -86,14 +87,14 @@ def words_of(error: object) -> str:
 def retry_after_of(headers: Mapping[str, str]) -> float | None:
     """How long these headers ask to wait, in seconds from 0 to a day; None if they do not say.
 
-    Reads `retry-after-ms` (Azure's), and `retry-after` as seconds or as an HTTP date.
+    Reads `retry-after-ms` (Azure's), and `retry-after` as seconds or as an HTTP date, held against the answer's own.
     """
     milliseconds = _seconds(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     said = headers.get("retry-after")
     seconds = _seconds(said)
-    return _seconds_until(said) if seconds is None and said is not None else seconds
+    return _seconds_until(said, headers.get("date")) if seconds is None and said is not None else seconds
 
 
 def bounded(words: str | bytes) -> str:
@@ -200,7 +201,7 @@ def _advice(kind: type[EndpointRefusedError], status: int | None, codes: set[str
 def _kind(status: int | None, codes: set[str], words: str) -> type[EndpointRefusedError]:
     if status in _FATAL_STATUSES or codes & FATAL_CODES or words.startswith(FATAL_WORDS):
         return EndpointFatalError
-    if codes & PROMPT_CODES:
+    if codes & PROMPT_CODES or _TOO_LARGE.search(words[:MOST_HEARD]):
         return PromptRefusedError
     if status == 429 or codes & RATE_LIMIT_CODES:
         return RateLimitedError
@@ -217,14 +218,21 @@ def _seconds(text: str | None) -> float | None:
     return None if math.isnan(seconds) or math.isinf(seconds) else min(max(seconds, 0.0), MAX_WAIT_S)
 
 
-def _seconds_until(date: str) -> float | None:
+def _seconds_until(said: str, answered: str | None) -> float | None:
+    """From the answer's own date on, where it has one: a wrong clock of ours does no harm then."""
+    moment = _moment(said)
+    if moment is None:
+        return None
+    begin = (None if answered is None else _moment(answered)) or datetime.now(UTC)
+    return min(max((moment - begin).total_seconds(), 0.0), MAX_WAIT_S)
+
+
+def _moment(date: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(date)
     except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return min(max((moment - datetime.now(UTC)).total_seconds(), 0.0), MAX_WAIT_S)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def _wait_in(words: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import select
@@ -13,7 +14,11 @@ from pipeline.tables import runs
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """One run. `customers` is how many were planned, None for a run of a version that did not keep it."""
+    """One run. `customers` is how many were planned, None for a run of a version that did not keep it.
+
+    `cost` is what it came to when it ended, in the currency of the price list; None before, or without a price.
+    `unchanged` is how many customers kept an earlier slate in it; None before its end.
+    """
 
     run_id: UUID
     kind: RunKind
@@ -23,6 +28,8 @@ class RunLine:
     model: str
     pruned_at: datetime | None
     reason: str | None
+    cost: Decimal | None
+    unchanged: int | None
 
 
 async def last_runs(engine: AsyncEngine, limit: int) -> list[RunLine]:
@@ -36,6 +43,8 @@ async def last_runs(engine: AsyncEngine, limit: int) -> list[RunLine]:
         runs.c.model,
         runs.c.pruned_at,
         runs.c.reason,
+        runs.c.cost,
+        runs.c.unchanged,
     )
     async with engine.connect() as connection:
         found = await connection.execute(newest.order_by(runs.c.created_at.desc()).limit(limit))

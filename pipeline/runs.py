@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from secrets import randbits
 from uuid import UUID, uuid4
 
@@ -13,29 +14,42 @@ from pipeline.database import statement
 from pipeline.domain import CustomerId, RunId, RunKind, RunState, SlateState
 from pipeline.errors import InputError, UnknownCustomerError
 from pipeline.persistence import persistent
-from pipeline.prompts import prompt_version
 from pipeline.tables import customers, products, runs, slates
+from pipeline.variants import Definition
 from pipeline.version import code_version
 
 LEFT = (SlateState.PENDING, SlateState.STREAMING, SlateState.SHORT, SlateState.FAILED)
-"""What `resume` takes: all but the complete ones."""
+"""What `resume` takes: all but the complete ones and the unchanged."""
+
+NO_CUSTOMERS = "there are no active customers: load some with `recstream load customers FILE`"
 
 
 @dataclass(frozen=True, slots=True)
 class Ranker:
-    """What makes the ranking: the model, where it is asked, and how."""
+    """What makes the ranking: the model, where it is asked, and how.
+
+    `variants` are what the run's parameters keep of its variants; empty where it has none.
+    """
 
     model: str
     endpoint: str
     provenance: str
     temperature: float
+    prompt_version: str
+    variants: Sequence[Definition] = ()
+
+    @property
+    def columns(self) -> dict[str, object]:
+        """The columns of a run that it fills in."""
+        return {name: value for name, value in asdict(self).items() if name != "variants"}
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One pass with one model and prompt version, over the customers that its slates name.
+    """One pass with one model and prompt version, or with its variants, over the customers that its slates name.
 
-    `day` is the partition that its rows lie in; `pruned_at` is when they were dropped.
+    `day` is the partition that its rows lie in; `pruned_at` is when they were dropped. `unchanged_max_age_days` is how
+    old a slate may be that is kept because nothing has changed; 0 keeps none.
     """
 
     run_id: RunId
@@ -50,13 +64,17 @@ class Run:
     prompt_version: str
     code_version: str
     pruned_at: datetime | None = None
+    variants: Sequence[Definition] = ()
+    unchanged_max_age_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
     """What a run has come to. Times in seconds; percentiles are None where no row was committed.
 
-    `died` are attempts that ended with their process; `published` are slates that readers see where no newer one is.
+    `tokens_cached` are a part of `tokens_in`; `cost` is in the currency of the price list, None where no price was
+    known. `died` are attempts that ended with their process; `published` are slates that readers see where no newer
+    one is; `unchanged` are customers who keep the slate of an earlier run, for nothing has changed.
     """
 
     run_id: UUID
@@ -77,11 +95,17 @@ class RunSummary:
     short: int
     failed: int
     unfinished: int
+    unchanged: int
+    filled_up: int
     tokens_in: int
     tokens_out: int
+    tokens_cached: int
+    cost: Decimal | None
+    currency: str | None
     first_row_p50_s: float | None
     first_row_p95_s: float | None
     rows: int
+    rows_of_others: int
     refused_objects: int
     died: int
     published: int
@@ -91,8 +115,8 @@ class RunSummary:
 
     @property
     def left(self) -> int:
-        """The customers whose slates are not complete: what `resume` would take."""
-        return self.customers - self.complete
+        """The customers who have neither a complete slate nor an unchanged one: what `resume` would take."""
+        return self.customers - self.complete - self.unchanged
 
     @property
     def kept_back(self) -> bool:
@@ -110,17 +134,22 @@ async def plan_run(
     only: Sequence[CustomerId] | None = None,
     most: int | None = None,
     run_id: RunId | None = None,
+    unchanged_max_age_days: int = 0,
+    currency: str | None = None,
 ) -> Run:
     """Write a run and a pending slate for each of its customers, in one transaction.
 
-    `run_id` is for who has to know it before; otherwise it is drawn.
+    `run_id` is for who has to know it before; otherwise it is drawn. A customer of whom nothing has changed keeps the
+    slate that readers see if it is not older than `unchanged_max_age_days`. `currency` is that of the run's costs.
 
     Raises:
         UnknownCustomerError: `only` names a customer who is not there, or not active.
         InputError: there are no customers, or no product that may be recommended.
     """
     named = None if only is None else list(only)
-    plan = _Plan(run_id or RunId(uuid4()), kind, ranker, slate_size, shard_size, named, most)
+    plan = _Plan(
+        run_id or RunId(uuid4()), kind, ranker, slate_size, shard_size, named, most, unchanged_max_age_days, currency
+    )
     return await _write_plan(engine, plan)
 
 
@@ -133,6 +162,8 @@ class _Plan:
     shard_size: int
     only: list[CustomerId] | None
     most: int | None
+    unchanged_max_age_days: int
+    currency: str | None
 
     def values(self, planned: int) -> dict[str, object]:
         """The columns of the run that do not depend on when it is planned."""
@@ -140,9 +171,8 @@ class _Plan:
             "run_id": self.run_id,
             "kind": self.kind,
             "state": RunState.PLANNED,
-            **asdict(self.ranker),
+            **self.ranker.columns,
             "slate_size": self.slate_size,
-            "prompt_version": prompt_version(),
             "code_version": code_version(),
             "shuffle_seed": randbits(63),
             "parameters": {
@@ -150,6 +180,9 @@ class _Plan:
                 "most": self.most,
                 "only": None if self.only is None else self.only[:1000],
                 "planned": planned,
+                "unchanged_max_age_days": self.unchanged_max_age_days,
+                "currency": self.currency,
+                "variants": list(self.ranker.variants),
             },
         }
 
@@ -162,7 +195,7 @@ async def _write_plan(engine: AsyncEngine, plan: _Plan) -> Run:
             return known  # a former try of this transaction was committed unseen
         # Before a customer is looked at: who erases one waits for this lock, and then finds his slate.
         await connection.execute(text("LOCK TABLE runs IN ROW EXCLUSIVE MODE"))
-        await _require_catalog(connection)
+        await require_catalog(connection)
         if plan.only is not None:
             await _require_customers(connection, plan.only)
         as_of = await connection.scalar(statement("as_of"))
@@ -171,7 +204,7 @@ async def _write_plan(engine: AsyncEngine, plan: _Plan) -> Run:
         slots = {"run_id": plan.run_id, "day": day, "shard_size": plan.shard_size, "only": plan.only, "most": plan.most}
         planned = (await connection.execute(statement("plan_slates"), slots)).rowcount
         if planned == 0:
-            raise InputError("there are no active customers: load some with `recstream load customers FILE`")
+            raise InputError(NO_CUSTOMERS)
         await connection.execute(insert(runs).values(**plan.values(planned), as_of=as_of, day=day))
         written = await _find(connection, runs.c.run_id == plan.run_id)
     assert written is not None  # noqa: S101 - it was inserted one statement before
@@ -217,6 +250,8 @@ async def _find(connection: AsyncConnection, wanted: ColumnElement[bool]) -> Run
         row.prompt_version,
         row.code_version,
         row.pruned_at,
+        row.parameters.get("variants", []),
+        row.parameters.get("unchanged_max_age_days", 0),
     )
 
 
@@ -235,7 +270,12 @@ async def summarise(engine: AsyncEngine, run_id: RunId) -> RunSummary:
     return RunSummary(**{**row, "kind": RunKind(row["kind"]), "state": RunState(row["state"])})
 
 
-async def _require_catalog(connection: AsyncConnection) -> None:
+async def require_catalog(connection: AsyncConnection) -> None:
+    """Refuse a shop that has nothing to recommend.
+
+    Raises:
+        InputError: no product is available and not hidden.
+    """
     offered = select(products.c.product_id).where(products.c.available, ~products.c.hidden).limit(1)
     if await connection.scalar(offered) is None:
         raise InputError(

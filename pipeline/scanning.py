@@ -24,7 +24,6 @@ ITEM_KEYS = frozenset({"i", "s", "product_id", "product_name", "relevance_score"
 PAIRED_KEYS = frozenset({"id", "score"})  # each alone may be a wrapper's; both in one object make it an item
 # Linear without possessive quantifiers, which Python 3.11.2 gets wrong: no two parts can match the same character.
 _STRING = r'"[^"\\]*(?:\\.[^"\\]*)*"'
-_WHOLE_STRING = re.compile(_STRING, re.DOTALL)
 _REST_OF_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _FLAT_OBJECT = re.compile(r'\{[^{}\[\]"]*(?:' + _STRING + r'[^{}\[\]"]*)*\}', re.DOTALL)
 _UP_TO_BRACKET = re.compile(r'[^{}\[\]"]*(?:' + _STRING + r'[^{}\[\]"]*)*', re.DOTALL)

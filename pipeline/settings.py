@@ -1,24 +1,32 @@
 """Every setting of recstream, read once at the way in: flags over environment over `recstream.toml` over defaults."""
 
+import os
 import tomllib
+from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
-from pipeline.errors import ConfigurationError
+from pipeline.domain import OFFLINE_MODEL as _OFFLINE_MODEL
+from pipeline.errors import ConfigurationError, first_line
 from pipeline.gates import Gates
+from pipeline.variant_entries import VariantEntry, read_entries
 
 SETTINGS_FILE = "recstream.toml"
-OFFLINE_MODEL = "offline-ranker"
+OFFLINE_MODEL = _OFFLINE_MODEL
+_SLOW_TIERS = frozenset({"flex"})  # cheaper, for who can wait
+_SLOW_TIERS_S = 900.0  # what the flex tier's own documentation tells clients to wait
 
 
 def _known_time_zone(name: str) -> str:
@@ -46,6 +54,14 @@ def _http_url(url: str) -> str:
     if not valid or not url.isprintable() or " " in url:
         raise ValueError("must look like https://host/v1")
     return url.rstrip("/")
+
+
+def _cap(cap: Decimal | int) -> Decimal | int:
+    if cap == 0:
+        raise ValueError("a cap of 0 allows nothing: unset it, or run nothing")
+    if not cap > 0:
+        raise ValueError("must be more than 0")
+    return cap
 
 
 def _header_text(key: SecretStr) -> SecretStr:
@@ -78,12 +94,31 @@ class Settings(BaseSettings):
     )
     model: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
     temperature: float = Field(default=0.1, ge=0, le=2, allow_inf_nan=False)
+    prompt: Path | None = None  # a folder with system.md and customer.md
+    variants: Annotated[tuple[VariantEntry, ...], BeforeValidator(read_entries)] = ()
+
+    fallback_base_url: Annotated[str, AfterValidator(_http_url)] | None = None
+    fallback_api_key: Annotated[SecretStr, AfterValidator(_header_text)] | None = None
+    fallback_model: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
+    outage_patience_s: float = Field(default=900, gt=0, allow_inf_nan=False)
+    last_resort: Literal["none", "retrieval_order"] = "none"
 
     slate_size: int = Field(default=10, ge=1, le=200)
     candidate_count: int = Field(default=50, ge=1, le=500)
     popularity_days: int = Field(default=30, ge=1, le=3650)
+    popularity_every_days: int = Field(default=1, ge=1, le=365)  # more: the same candidates for so many days
+    unchanged_max_age_days: int = Field(default=7, ge=0, le=3650)  # 0: every slate is made anew
     time_zone: Annotated[str, AfterValidator(_known_time_zone)] = "UTC"
     currency: str = Field(default="$", max_length=5)
+
+    price_list: Path | None = None  # prices.toml of the working directory where there is one, else the packaged list
+    budget_per_run: Annotated[Decimal, Field(allow_inf_nan=False), AfterValidator(_cap)] | None = None
+    budget_per_day: Annotated[Decimal, Field(allow_inf_nan=False), AfterValidator(_cap)] | None = None
+    token_budget_per_run: Annotated[int, AfterValidator(_cap)] | None = None
+    token_budget_per_day: Annotated[int, AfterValidator(_cap)] | None = None
+
+    service_tier: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")] | None = None
+    reasoning_tokens: int = Field(default=0, ge=0, le=200_000)  # room for what a model thinks before it answers
 
     concurrency: int = Field(default=16, ge=1, le=2000)
     shard_size: int = Field(default=1000, ge=1, le=100_000)
@@ -107,6 +142,25 @@ class Settings(BaseSettings):
     def offline(self) -> bool:
         """True where neither a key nor a base URL is set: the offline ranker answers then."""
         return self.openai_api_key is None and self.openai_base_url is None
+
+    @property
+    def first_byte_patience_s(self) -> float:
+        """`first_byte_timeout_s`, or what the service tier needs where that is not set."""
+        return self._patience("first_byte_timeout_s", self.first_byte_timeout_s)
+
+    @property
+    def answer_patience_s(self) -> float:
+        """`answer_timeout_s`, or what the service tier needs where that is not set."""
+        return self._patience("answer_timeout_s", self.answer_timeout_s)
+
+    def _patience(self, name: str, seconds: float) -> float:
+        slow = self.service_tier in _SLOW_TIERS and name not in self.model_fields_set
+        return max(seconds, _SLOW_TIERS_S) if slow else seconds
+
+    @property
+    def has_fallback(self) -> bool:
+        """True where another endpoint, another model or another key is named for when the first fails."""
+        return any(given is not None for given in (self.fallback_base_url, self.fallback_api_key, self.fallback_model))
 
     @property
     def gates(self) -> Gates:
@@ -134,14 +188,27 @@ def load_settings(**flags: Any) -> Settings:
         ConfigurationError: one line naming the first setting that is wrong, and where it can be mended.
     """
     given = {name: value for name, value in flags.items() if value is not None}
+    _refuse_misspelt()
     try:
         return Settings(**given)
     except ValidationError as error:
         raise ConfigurationError(_first_problem(error)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{SETTINGS_FILE} is not valid TOML: {error}") from error
+    except SettingsError as error:  # a list in the environment that is no JSON
+        raise ConfigurationError(f"{first_line(error)}: write it as JSON, or in {SETTINGS_FILE}") from error
     except OSError as error:
         raise ConfigurationError(f"{SETTINGS_FILE} cannot be read: {error.strerror}") from error
+
+
+def _refuse_misspelt() -> None:
+    """A cap that is misspelt in the environment is none: better refused than not heard."""
+    known = [f"RECSTREAM_{name.upper()}" for name in Settings.model_fields]
+    for name in os.environ:
+        if name.startswith("RECSTREAM_") and name not in known:
+            meant = get_close_matches(name, known, n=1, cutoff=0.8)
+            if meant:
+                raise ConfigurationError(f"unknown setting {name} in the environment: is {meant[0]} meant?")
 
 
 def _first_problem(error: ValidationError) -> str:

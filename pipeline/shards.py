@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from pipeline.domain import CustomerId, Product, Profile, SlateState
-from pipeline.errors import RecstreamError, SlateTakenOverError
-from pipeline.persistence import persistent
+from pipeline.domain import CommittedRecommendation, CustomerId, Product, Profile, SlateState
+from pipeline.errors import RecstreamError, RunHaltedError, SlateTakenOverError
+from pipeline.persistence import persistent, wait_for_database
 from pipeline.profiles import read_profiles, unfinished_customers
 from pipeline.recommending import recommend
 from pipeline.runs import LEFT, Run
-from pipeline.services import ShardServices
+from pipeline.services import RunServices
 from pipeline.slates import SlateLedger
 
 _log = logging.getLogger(__name__)
@@ -27,47 +27,66 @@ class ShardReport:
     rows: int = 0
 
 
-async def serve_shard(
-    run: Run, shard: int, services: ShardServices, left: Collection[SlateState] = LEFT
-) -> ShardReport:
+async def serve_shard(run: Run, shard: int, services: RunServices, left: Collection[SlateState] = LEFT) -> ShardReport:
     """Make the slates of this shard that are in one of these states; each customer's fate stands in the ledger.
 
     Raises:
-        EndpointFatalError, DatabaseError: the run cannot go on; what was committed stays.
+        EndpointFatalError, EndpointClosedError, DatabaseError: the run cannot go on; what was committed stays.
+        RunHaltedError: a person or a budget has ended it; where it was drained, what was in flight is finished.
     """
+    await wait_for_database(services.engine)
     report = ShardReport(shard)
     async with aclosing(_inputs(run, shard, services, left)) as inputs:
-        one_at_a_time = asyncio.Lock()
-        try:
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(services.concurrency):
-                    workers.create_task(_serve(inputs, one_at_a_time, services, report))
-        except BaseExceptionGroup as errors:  # not `except*`: before 3.11.4 that wraps what is raised in it once more
-            ours = errors.subgroup(RecstreamError)
-            raise _first(ours or errors) from None
+        await services.hands.unless_cancelled(_serve_all(inputs, services, report))
     return report
+
+
+async def _serve_all(
+    inputs: AsyncGenerator[tuple[Profile, list[Product]]], services: RunServices, report: ShardReport
+) -> None:
+    """As many workers as there may be streams; the first that finds out that the run is halted tells it in the end."""
+    one_at_a_time = asyncio.Lock()
+    halts: list[RunHaltedError] = []
+    try:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(services.concurrency):
+                workers.create_task(_serve(inputs, one_at_a_time, services, report, halts))
+    except BaseExceptionGroup as errors:  # not `except*`: before 3.11.4 that wraps what is raised in it once more
+        ours = errors.subgroup(RecstreamError)
+        raise _first(ours or errors) from None
+    if halts:
+        raise halts[0]
 
 
 async def _serve(
     inputs: AsyncGenerator[tuple[Profile, list[Product]]],
     one_at_a_time: asyncio.Lock,
-    services: ShardServices,
+    services: RunServices,
     report: ShardReport,
+    halts: list[RunHaltedError],
 ) -> None:
-    while True:
-        async with one_at_a_time:
-            following = await anext(inputs, None)
-        if following is None:
-            return
-        profile, candidates = following
-        async with aclosing(recommend(profile, candidates, services.slate)) as rows:
-            async for _ in rows:
-                report.rows += 1
-        report.customers += 1
+    try:
+        while not halts:
+            async with one_at_a_time:
+                following = await anext(inputs, None)
+                if following is None:
+                    return
+                await services.hands.may_take_customer()
+            with services.hands.customer():
+                rows = await _count(recommend(*following, services.slate))
+            report.rows += rows
+            report.customers += 1
+    except RunHaltedError as halt:
+        halts.append(halt)
+
+
+async def _count(rows: AsyncGenerator[CommittedRecommendation]) -> int:
+    async with aclosing(rows):
+        return sum([1 async for _ in rows])
 
 
 async def _inputs(
-    run: Run, shard: int, services: ShardServices, left: Collection[SlateState]
+    run: Run, shard: int, services: RunServices, left: Collection[SlateState]
 ) -> AsyncGenerator[tuple[Profile, list[Product]]]:
     async with aclosing(unfinished_customers(services.engine, run.run_id, run.day, shard, left)) as pages:
         async for page in pages:
@@ -76,8 +95,11 @@ async def _inputs(
             for customer_id in page:
                 if customer_id not in profiles:
                     await _give_up(customer_id, services.slate.ledger)
-            for profile in profiles.values():
-                yield profile, candidates.get(profile.customer_id, [])
+            inputs = [(profile, candidates.get(customer_id, [])) for customer_id, profile in profiles.items()]
+            kept = await services.unchanged.keep(inputs)
+            for profile, products in inputs:
+                if profile.customer_id not in kept:
+                    yield profile, products
 
 
 async def _give_up(customer_id: CustomerId, ledger: SlateLedger) -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pipeline.database import statement
@@ -24,7 +24,7 @@ from pipeline.domain import (
 )
 from pipeline.errors import DatabaseError, SlateTakenOverError, taken_over
 from pipeline.persistence import persistent
-from pipeline.tables import slates
+from pipeline.tables import llm_calls, slates
 
 
 @dataclass(slots=True)
@@ -86,10 +86,15 @@ class SlateLedger:
         self._day = day
 
     @persistent
-    async def open(self, customer_id: CustomerId, candidates: Sequence[Product], wanted: int) -> Slate:
+    async def open(
+        self, customer_id: CustomerId, candidates: Sequence[Product], wanted: int, variant: str | None = None
+    ) -> Slate:
         """The slate with the rows that an earlier try committed; from now on it is streaming.
 
-        A complete slate stays complete: it comes back with nothing missing, and can be written to by nobody.
+        `variant` is which of the run's variants makes it, None where it has none.
+
+        A complete slate stays complete, and so does an unchanged one: it comes back with nothing missing, and can be
+        written to by nobody.
 
         Raises:
             SlateTakenOverError: the run has no slate for this customer: he was erased, or never planned.
@@ -97,7 +102,8 @@ class SlateLedger:
         slate = Slate(self._run_id, self._day, customer_id, wanted)
         candidate_ids = [product.product_id for product in candidates]
         async with self._engine.begin() as connection:
-            found = await connection.execute(statement("open_slate"), slate.key | {"candidate_ids": candidate_ids})
+            opened = slate.key | {"candidate_ids": candidate_ids, "variant": variant}
+            found = await connection.execute(statement("open_slate"), opened)
             row = found.one_or_none()
             if row is None:
                 await _require_complete(connection, slate)
@@ -109,15 +115,16 @@ class SlateLedger:
         slate.wanted = min(wanted, len(offered | slate.placed.keys()))
         return slate
 
-    async def begin_attempt(self, slate: Slate, input_hash: str) -> None:
-        """Record that the next request for this slate is about to be sent.
+    async def begin_attempt(self, slate: Slate, input_hash: str, endpoint: str | None = None) -> None:
+        """Record that the next request for this slate is about to be sent: where, if not to the run's own endpoint.
 
         Raises:
             SlateTakenOverError: another has opened the slate since.
         """
         slate.attempt += 1
         slate.refused = 0
-        await self._hold("begin_attempt", slate, {"attempt": slate.attempt, "input_hash": input_hash})
+        begun = {"attempt": slate.attempt, "input_hash": input_hash, "endpoint": endpoint}
+        await self._hold("begin_attempt", slate, begun)
 
     async def reject(self, slate: Slate, rejection: Rejection) -> None:
         """Record one refused object.
@@ -152,9 +159,13 @@ class SlateLedger:
         async with self._single.connect() as connection:
             await connection.execute(statement("end_attempt"), slate.key | _outcome(slate, record, ending, error))
 
-    async def give_back(self, slate: Slate) -> None:
+    async def give_back(self, slate: Slate, reason: str) -> None:
         """Leave a slate that is not done to whoever opens it next, if the database is there."""
-        values = {"state": SlateState.PENDING, "reason": "not served: its run ended before", "slate_s": slate.age_s}
+        values: dict[str, object] = {
+            "state": SlateState.PENDING,
+            "reason": _storable(reason),
+            "slate_s": slate.age_s,
+        }
         with suppress(DatabaseError):  # else it stays streaming, which is as good for the next opener
             await self._hold_once("close_slate", slate, values)
 
@@ -178,12 +189,29 @@ class SlateLedger:
                 raise taken_over(slate.customer_id)
 
 
+@persistent
+async def note_not_attempted(engine: AsyncEngine, run_id: RunId, day: date, why: str) -> None:
+    """Write to every customer of the run who is left why he was not served."""
+    waiting = (slates.c.run_id == run_id) & (slates.c.day == day) & (slates.c.state == SlateState.PENDING)
+    async with engine.begin() as connection:
+        await connection.execute(update(slates).where(waiting).values(reason=_storable(f"not attempted: {why}")))
+
+
+@persistent
+async def has_answers(engine: AsyncEngine, run_id: RunId, day: date) -> bool:
+    """Whether an answer to a request of this run ever ended well."""
+    good = llm_calls.c.ending.in_([Ending.COMPLETE, Ending.ENOUGH])
+    its = (llm_calls.c.run_id == run_id) & (llm_calls.c.day == day)
+    async with engine.connect() as connection:
+        return bool(await connection.scalar(select(select(llm_calls).where(its, good).exists())))
+
+
 async def _require_complete(connection: AsyncConnection, slate: Slate) -> None:
-    """A slate that cannot be opened is complete, or not there."""
+    """A slate that cannot be opened is complete or unchanged, or not there."""
     its_state = select(slates.c.state).where(
         slates.c.run_id == slate.run_id, slates.c.day == slate.day, slates.c.customer_id == slate.customer_id
     )
-    if await connection.scalar(its_state) != SlateState.COMPLETE:
+    if await connection.scalar(its_state) not in {SlateState.COMPLETE, SlateState.UNCHANGED}:
         raise SlateTakenOverError(
             f"run {slate.run_id} has no slate for customer {slate.customer_id!r}: he was erased, or never planned"
         )
@@ -212,6 +240,7 @@ def _outcome(slate: Slate, record: AnswerRecord, ending: Ending, error: str | No
         "tokens_out": record.usage.tokens_out,
         "tokens_cached": record.usage.tokens_cached,
         "tokens_estimated": record.usage.estimated,
+        "cost": record.cost,
         "first_byte_s": record.first_byte_s,
         "answer_s": record.whole_s,
         "refused_objects": record.refused_objects,

@@ -5,9 +5,9 @@ cost many times what reading the bytes does.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import aiohttp
@@ -20,19 +20,39 @@ from pipeline.answer_body import AnswerBody, Patience, open_body
 from pipeline.answer_reading import AnswerReader, web_page
 from pipeline.connections import open_connections
 from pipeline.deltas import AnswerText
-from pipeline.domain import AnswerRecord, Usage
+from pipeline.domain import AnswerRecord, Provenance, Usage
 from pipeline.errors import (
     AnswerCutError,
     AnswerError,
+    AnswerLimitError,
     AnswerOverdueError,
     EndpointRefusedError,
     EndpointUnreachableError,
 )
 from pipeline.foreign_errors import asking, reading, without_credentials
+from pipeline.pricing.token_counts import estimated_request_tokens, estimated_tokens
 from pipeline.prompts import Prompt
+from pipeline.retrying.said_refusals import MOST_SAID
 from pipeline.terms import Offer, Terms, parameters
 
-_CHARACTERS_PER_TOKEN = 4
+_SHORTEST_KEY = 6  # what is shorter is a word like any other: `none`, `key`
+
+Heard = Callable[[int, Mapping[str, str]], None]
+"""Is told the status and the headers of each answer as soon as they are here: limits stand in them."""
+
+
+Covers = Callable[[Offer], bool]
+"""Whether a request with this offer may be sent as well as the one that was asked for."""
+
+
+def always(offer: Offer) -> bool:
+    """For who asks without a budget."""
+    del offer
+    return True
+
+
+def ignored(status: int, headers: Mapping[str, str]) -> None:
+    """For who asks without limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +71,9 @@ class Endpoint:
     is_offline_ranker: bool = False
 
     @property
-    def provenance(self) -> str:
+    def provenance(self) -> Provenance:
         """What made the ranking, as the tables have it."""
-        return "offline_ranker" if self.is_offline_ranker else "language_model"
+        return Provenance.OFFLINE_RANKER if self.is_offline_ranker else Provenance.LANGUAGE_MODEL
 
     @property
     def address(self) -> str:
@@ -88,8 +108,12 @@ async def check_endpoint(client: AsyncOpenAI, endpoint: Endpoint) -> None:
         EndpointUnreachableError: nobody listens there.
         EndpointFatalError: the key is refused, or a web page answers. An endpoint without a list of models passes.
     """
-    with asking(endpoint.address, endpoint.connect_timeout_s):
-        await _ask_for_models(client, endpoint)
+    try:
+        with asking(endpoint.address, endpoint.connect_timeout_s):
+            await _ask_for_models(client, endpoint)
+    except EndpointRefusedError as refusal:
+        _hide_key(refusal, endpoint.api_key)
+        raise
 
 
 async def _ask_for_models(client: AsyncOpenAI, endpoint: Endpoint) -> None:
@@ -111,10 +135,19 @@ async def _ask_for_models(client: AsyncOpenAI, endpoint: Endpoint) -> None:
 
 
 async def stream(
-    client: AsyncOpenAI, endpoint: Endpoint, prompt: Prompt, record: AnswerRecord
+    client: AsyncOpenAI,
+    endpoint: Endpoint,
+    prompt: Prompt,
+    record: AnswerRecord,
+    heard: Heard = ignored,
+    first_offer: Offer | None = None,
+    covers: Covers = always,
 ) -> AsyncGenerator[AnswerText]:
     """Yield the answer's text as it arrives; `record` holds what is known of the answer at every moment.
 
+    `heard` is told the status and the headers of the answer, be it a refusal, before its first text. `first_offer` is
+    what the first request offers; None offers what the endpoint is known to take. `covers` says of another offer
+    whether a request may be sent with it; one that may not is left to who asks again.
     An endpoint that does not take a part of the request (a JSON schema, say) is asked again without it, and remembered.
     Closing the generator closes the connection. All text is yielded before an error is raised.
 
@@ -122,25 +155,33 @@ async def stream(
         EndpointUnreachableError, EndpointRefusedError (and its kinds), AnswerCutError (and its kinds),
         AnswerLimitError, AnswerRefusedError (and its kind): see `pipeline.errors`.
     """
-    characters = 0
+    said: list[str] = []
+    offer = first_offer or endpoint.terms.offer()
     while True:
-        offer = endpoint.terms.offer()
         try:
-            async with aclosing(_answer(client, endpoint, prompt, record, offer)) as texts:
+            async with aclosing(_answer(client, endpoint, prompt, record, offer, heard)) as texts:
                 async for piece in texts:
-                    characters += len(piece.text)
+                    said.append(piece.text)
                     yield piece
         except EndpointRefusedError as refusal:
-            if characters or not endpoint.terms.step_down(offer, refusal.status, refusal.words):
+            _hide_key(refusal, endpoint.api_key)
+            if said or not endpoint.terms.step_down(offer, refusal.status, refusal.words):
                 raise
+            offer = replace(endpoint.terms.offer(), room=offer.room)
+            if not covers(offer):
+                refusal.stepped_down = True
+                raise
+        except AnswerLimitError:
+            endpoint.terms.more_room(offer)  # for the next, whoever asks
+            raise
         else:
             return
         finally:
-            _estimate_missing_usage(record, prompt, characters)
+            _note_said(record, prompt, "".join(said))
 
 
 async def _answer(
-    client: AsyncOpenAI, endpoint: Endpoint, prompt: Prompt, record: AnswerRecord, offer: Offer
+    client: AsyncOpenAI, endpoint: Endpoint, prompt: Prompt, record: AnswerRecord, offer: Offer, heard: Heard
 ) -> AsyncGenerator[AnswerText]:
     """Make one request, and yield the text of its answer."""
     now = asyncio.get_running_loop().time
@@ -149,7 +190,7 @@ async def _answer(
     reader = AnswerReader(endpoint.address)
     try:
         with reading(endpoint.address):
-            async with _opened(client, endpoint, prompt, record, offer, patience) as body:
+            async with _opened(client, endpoint, _request(endpoint, prompt, offer), record, patience, heard) as body:
                 while not reader.done and (chunk := await _next_bytes(body, reader)):
                     if record.first_byte_s is None:
                         record.first_byte_s = now() - begin
@@ -177,25 +218,37 @@ async def _next_bytes(body: AnswerBody, reader: AnswerReader) -> bytes:
 
 @asynccontextmanager
 async def _opened(
-    client: AsyncOpenAI, endpoint: Endpoint, prompt: Prompt, record: AnswerRecord, offer: Offer, patience: Patience
+    client: AsyncOpenAI,
+    endpoint: Endpoint,
+    request: dict[str, Any],
+    record: AnswerRecord,
+    patience: Patience,
+    heard: Heard,
 ) -> AsyncIterator[AnswerBody]:
     """The body of the answer to one request."""
     record.first_byte_s, record.status, record.request_id = None, None, None
     try:
         with asking(endpoint.address, endpoint.connect_timeout_s):
             async with asyncio.timeout_at(patience.first_byte_by):
-                response = await _send(client, _request(endpoint, prompt, offer))
+                response = await _send(client, request)
     except EndpointRefusedError as refusal:
         record.status, record.request_id = refusal.status, getattr(refusal.__cause__, "request_id", None)
+        heard(refusal.status or 0, _headers_of(refusal))
         raise
     except TimeoutError as error:
         raise _no_answer_in_time(endpoint, patience) from error
     record.status, record.request_id = response.status_code, response.headers.get("x-request-id")
+    heard(response.status_code, response.headers)
     try:
         async with open_body(response, patience, endpoint.address) as body:
             yield body
     finally:
         await response.aclose()
+
+
+def _headers_of(refusal: EndpointRefusedError) -> Mapping[str, str]:
+    response = getattr(refusal.__cause__, "response", None)
+    return response.headers if isinstance(response, httpx2.Response) else {}
 
 
 async def _send(client: AsyncOpenAI, request: dict[str, Any]) -> httpx2.Response:
@@ -223,7 +276,8 @@ def _no_answer_in_time(endpoint: Endpoint, patience: Patience) -> AnswerError:
         )
     return EndpointUnreachableError(
         f"{endpoint.address} took the request but sent no answer in {endpoint.first_byte_timeout_s:g} s: it is "
-        "overloaded, or first_byte_timeout_s is too short"
+        "overloaded, or first_byte_timeout_s is too short",
+        sent=True,
     )
 
 
@@ -236,16 +290,28 @@ def _request(endpoint: Endpoint, prompt: Prompt, offer: Offer) -> dict[str, Any]
             {"role": "system", "content": prompt.system},
             {"role": "user", "content": prompt.customer},
         ],
-        **parameters(offer),
+        **parameters(offer, prompt.asked),
     }
     if offer.temperature:
         request["temperature"] = endpoint.temperature
     return request
 
 
-def _estimate_missing_usage(record: AnswerRecord, prompt: Prompt, characters: int) -> None:
-    if record.status != 200 or record.usage.tokens_in:
+def _hide_key(refusal: EndpointRefusedError, key: str) -> None:
+    """Take the key out of an endpoint's words: some say it back, and what they say goes to the log and the ledger."""
+    if len(key) >= _SHORTEST_KEY:
+        refusal.args = (str(refusal).replace(key, "…"),)
+        refusal.words = refusal.words.replace(key, "…")
+
+
+def _note_said(record: AnswerRecord, prompt: Prompt, text: str) -> None:
+    """Keep how the answer began, and what it cost where the endpoint has not said that."""
+    record.said = text[:MOST_SAID]
+    if record.status != 200:
         return
-    tokens_in = (len(prompt.system) + len(prompt.customer)) // _CHARACTERS_PER_TOKEN
-    tokens_out = -(-characters // _CHARACTERS_PER_TOKEN)
-    record.usage = Usage(tokens_in=tokens_in, tokens_out=tokens_out, estimated=True)
+    tokens_out = estimated_tokens(text)
+    if not record.usage.tokens_in:
+        tokens_in = estimated_request_tokens(prompt.system, prompt.customer)
+        record.usage = Usage(tokens_in=tokens_in, tokens_out=tokens_out, estimated=True)
+    elif record.finish_reason is None:  # what was reported before the end is not the last word
+        record.usage = replace(record.usage, tokens_out=max(tokens_out, record.usage.tokens_out), estimated=True)

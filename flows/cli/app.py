@@ -6,9 +6,12 @@ from typing import Annotated
 import typer
 
 from flows.cli import (
+    compare_command,
     customer_commands,
     data_commands,
     demo_command,
+    order_commands,
+    plan_command,
     psql_command,
     publish_commands,
     retention_commands,
@@ -49,11 +52,18 @@ def _recstream(
 app.command("demo")(guarded(demo_command.demo))
 app.command("init")(guarded(data_commands.init))
 app.command("load")(guarded(data_commands.load))
+app.command("plan")(guarded(plan_command.plan))
 app.command("run")(guarded(run_commands.run))
 app.command("resume")(guarded(run_commands.resume))
 app.command("retry-failed")(guarded(run_commands.retry_failed))
+app.command("pause")(guarded(order_commands.pause))
+app.command("continue")(guarded(order_commands.continue_))
+app.command("drain")(guarded(order_commands.drain))
+app.command("cancel")(guarded(order_commands.cancel))
+app.command("limit")(guarded(order_commands.limit))
 app.command("status")(guarded(run_commands.status))
 app.command("runs")(guarded(run_commands.runs))
+app.command("compare")(guarded(compare_command.compare))
 app.command("publish")(guarded(publish_commands.publish))
 app.command("rollback")(guarded(publish_commands.rollback))
 app.command("prune")(guarded(retention_commands.prune))

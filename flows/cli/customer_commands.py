@@ -125,7 +125,13 @@ def _tell_times(slate: ReadSlate) -> None:
     console().print(_provenance(slate), markup=False)
 
 
+_REMARKS = {
+    "offline_ranker": f" {OFFLINE_REMARK}",
+    "retrieval_order": " No model answered: these are candidates in the order in which they were found.",
+}
+
+
 def _provenance(slate: ReadSlate) -> str:
     seen = f"published {slate.published_at:%Y-%m-%d %H:%M} UTC" if slate.published_at else f"slate {slate.state}"
-    remark = f" {OFFLINE_REMARK}" if slate.provenance == "offline_ranker" else ""
+    remark = _REMARKS.get(slate.provenance or "", "")
     return f"Run {slate.run_id}, {seen}.{remark}"

@@ -49,7 +49,7 @@ def demo(
     customer_id = CustomerId(ARTICLE_CUSTOMER_ID)
     with provided_database(settings) as url:
         _set_up(url)
-        summary = run_night(settings, url, NightlyParameters(), spotlight=customer_id)
+        summary = run_night(settings, url, NightlyParameters(refresh=True), spotlight=customer_id)
         slate = asyncio.run(_published_slate(url, customer_id))
     if as_json:
         print_json({"summary": summary, "slate": None if slate is None else slate_document(slate)})

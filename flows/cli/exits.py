@@ -18,6 +18,7 @@ from pipeline.errors import (
     EndpointFatalError,
     EndpointUnreachableError,
     RecstreamError,
+    RunHaltedError,
     UnfinishedRunError,
 )
 
@@ -54,7 +55,7 @@ def _explain(error: RecstreamError) -> int:
     print(f"recstream: {error}", file=sys.stderr)
     if isinstance(error, (EndpointFatalError, EndpointUnreachableError)):
         return WRONG_USE
-    return UNFINISHED if isinstance(error, (AnswerError, UnfinishedRunError)) else WRONG_USE
+    return UNFINISHED if isinstance(error, (AnswerError, RunHaltedError, UnfinishedRunError)) else WRONG_USE
 
 
 def _reader_gone() -> int:

@@ -22,6 +22,7 @@ from pipeline.errors import ConfigurationError, DatabaseUnavailableError, Unfini
 from pipeline.reading import find_run_begun_since
 from pipeline.runs import RunSummary, summarise
 from pipeline.settings import Settings
+from pipeline.variants import load_variants
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -43,6 +44,7 @@ def run_night(
     Raises:
         RecstreamError: the run could not begin.
     """
+    load_variants(settings.prompt, settings.variants)  # what is wrong with a template is said before a server starts
     told = Console(quiet=True) if quiet else notes()
     set_prefect_environment(settings.home)
     # The flow runs in a thread of its own: in the main thread Prefect takes over SIGTERM, and a signal would then

@@ -5,7 +5,8 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, is_dataclass
-from datetime import datetime
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -91,14 +92,19 @@ def _summary_lines(summary: RunSummary) -> Iterable[tuple[str, str]]:
     yield "state", summary.state if summary.reason is None else f"{summary.state}: {summary.reason}"
     yield "ranked by", _ranked_by(summary)
     yield "customers", f"{summary.complete:,} of {summary.customers:,} complete{_others(summary)}"
-    yield "rows", f"{summary.rows:,} committed{_pruned(summary)}"
+    yield "rows", f"{summary.rows:,} committed{_by_others(summary)}{_pruned(summary)}"
     yield "readers see", _seen(summary)
     yield "refused objects", f"{summary.refused_objects:,}"
     if summary.died:
         yield "died", f"{summary.died:,} attempt{'' if summary.died == 1 else 's'} ended with the process"
-    yield "tokens", f"{summary.tokens_in:,} in, {summary.tokens_out:,} out"
+    yield "tokens", f"{summary.tokens_in:,} in{_cached(summary)}, {summary.tokens_out:,} out"
+    yield "cost", money(summary.cost, summary.currency) if summary.tokens_in else "nothing was asked"
     yield "first row", f"p50 {_seconds(summary.first_row_p50_s)}, p95 {_seconds(summary.first_row_p95_s)}"
     yield "start to end", _seconds(summary.duration_s)
+
+
+def _by_others(summary: RunSummary) -> str:
+    return f", {summary.rows_of_others:,} of them by another model" if summary.rows_of_others else ""
 
 
 def _ranked_by(summary: RunSummary) -> str:
@@ -119,12 +125,28 @@ def _seen(summary: RunSummary) -> str:
     if summary.published_at is None:
         return "none of it: it is not published"
     slates = "1 slate" if summary.published == 1 else f"{summary.published:,} slates"
+    if summary.unchanged:
+        slates = f"{slates} of it and {summary.unchanged:,} kept"
     return f"{slates}, published {summary.published_at:%Y-%m-%d %H:%M} UTC"
 
 
 def _others(summary: RunSummary) -> str:
     others = {"short": summary.short, "failed": summary.failed, "unfinished": summary.unfinished}
+    others["skipped (unchanged)"] = summary.unchanged
+    others["of them filled up in retrieval order"] = summary.filled_up
     return "".join(f", {number:,} {name}" for name, number in others.items() if number)
+
+
+def money(cost: Decimal | None, currency: str | None = None) -> str:
+    """A cost for people, in this currency: small amounts with the places that say something."""
+    if cost is None:
+        return "unknown: no price was known"
+    amount = f"{cost:,.2f}" if cost >= 1 or not cost else f"{cost:.6f}"
+    return f"{amount} {currency or ''}".rstrip()
+
+
+def _cached(summary: RunSummary) -> str:
+    return f" ({summary.tokens_cached:,} of them cached)" if summary.tokens_cached else ""
 
 
 def _seconds(value: float | None) -> str:
@@ -132,8 +154,10 @@ def _seconds(value: float | None) -> str:
 
 
 def _plain(value: object) -> Any:
-    if isinstance(value, datetime):
+    if isinstance(value, date):  # a moment is one too
         return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
     if isinstance(value, (UUID, Path)):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):

@@ -11,7 +11,7 @@ from flows.cli.options import AsJson, DatabaseUrl, settings_from
 from flows.cli.output import console, notes, print_json
 from pipeline.database import open_engine
 from pipeline.domain import RunId
-from pipeline.gates import Gates
+from pipeline.gates import Figures, Gates
 from pipeline.provided_database import provided_database
 from pipeline.publications import Shown
 from pipeline.publishing import Publication, Rollback, publish_by_hand, roll_back
@@ -85,8 +85,15 @@ def _published(publication: Publication) -> str:
     done = "is published" if publication.changed else "was published already, before all others"
     return (
         f"Run {publication.run_id} {done}: readers see {slates} of {figures.planned:,} customers, "
-        f"{figures.rows_per_slate:.1f} rows each."
+        f"{figures.rows_per_slate:.1f} rows each.{_kept(figures)}"
     )
+
+
+def _kept(figures: Figures) -> str:
+    """Whose slates of it are another run's: those customers see the last one that was made for them."""
+    if not figures.unchanged:
+        return ""
+    return f" {figures.unchanged:,} were skipped (unchanged): they see the last slate that is published of each."
 
 
 def _rolled_back(done: Rollback) -> str:

@@ -1,6 +1,7 @@
 """`run`, `resume`, `retry-failed`, `status` and `runs`: the night by hand, and what has become of it."""
 
 import asyncio
+from dataclasses import asdict
 from typing import Annotated
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from flows.parameters import NightlyParameters
 from pipeline.database import open_engine
 from pipeline.domain import RunId, RunState
 from pipeline.errors import InputError
+from pipeline.orders import StandingOrders, read_standing
 from pipeline.provided_database import provided_database
 from pipeline.resuming import require_rows
 from pipeline.run_list import RunLine, last_runs
@@ -29,6 +31,9 @@ SlateSize = Annotated[int | None, typer.Option(help="How many recommendations fo
 
 def run(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many customers.")] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Make every slate anew, also where nothing has changed.")
+    ] = False,
     concurrency: Concurrency = None,
     slate_size: SlateSize = None,
     database_url: DatabaseUrl = None,
@@ -39,7 +44,8 @@ def run(
 ) -> int:
     """Run the night now.
 
-    A slate for every active customer, through Prefect, with progress on stderr.
+    A slate for every active customer, through Prefect, with progress on stderr. Who has a slate already, and of whom
+    nothing has changed since it was made, keeps it: nobody is asked for him.
 
     Example: recstream run --limit 100
     """
@@ -52,7 +58,7 @@ def run(
     )
     with provided_database(settings) as url:
         require_current(url)
-        summary = run_night(settings, url, NightlyParameters(limit=limit), quiet=quiet)
+        summary = run_night(settings, url, NightlyParameters(limit=limit, refresh=refresh), quiet=quiet)
     return _tell(summary, as_json=as_json)
 
 
@@ -118,8 +124,13 @@ def status(run_id: RunArgument = None, database_url: DatabaseUrl = None, as_json
     settings = settings_from(database_url=database_url)
     with provided_database(settings) as url:
         require_current(url)
-        summary = asyncio.run(_summary(url, run_id))
-    _show(summary, as_json=as_json)
+        summary, standing = asyncio.run(_summary(url, run_id))
+    if as_json:
+        print_json({**asdict(summary), "standing_orders": standing})
+        return 0
+    _show(summary, as_json=False)
+    for line in standing.lines():
+        console().print(line, markup=False)
     return 0
 
 
@@ -150,9 +161,11 @@ async def _last_runs(url: str, limit: int) -> list[RunLine]:
         return await last_runs(engine, limit)
 
 
-async def _summary(url: str, run_id: UUID | None) -> RunSummary:
+async def _summary(url: str, run_id: UUID | None) -> tuple[RunSummary, StandingOrders]:
     async with open_engine(url, connections=1) as engine:
-        return await summarise(engine, (await _found(engine, run_id)).run_id)
+        found = (await _found(engine, run_id)).run_id
+        summary, standing = await summarise(engine, found), await read_standing(engine, found)
+    return summary, standing if summary.state.goes_on else standing.outliving()
 
 
 async def _resumable(url: str, run_id: UUID | None) -> RunSummary:

@@ -14,11 +14,13 @@ def print_runs(lines: Iterable[RunLine], out: Console) -> None:
 
 
 def _texts(lines: Iterable[RunLine]) -> Iterator[str]:
-    yield f"{'run':<36}  {'planned':<16}  {'kind':<9}  {'state':<9}  customers"
+    yield f"{'run':<36}  {'planned':<16}  {'kind':<9}  {'state':<9}  customers        cost"
     for line in lines:
         planned = f"{line.created_at.astimezone():%Y-%m-%d %H:%M}"
         customers = "" if line.customers is None else f"{line.customers:,}"
-        yield f"{line.run_id}  {planned}  {line.kind.replace('_', ' '):<9}  {line.state:<9}  {customers:>9}".rstrip()
+        cost = "" if line.cost is None else f"{line.cost:,.2f}"
+        named = f"{line.run_id}  {planned}  {line.kind.replace('_', ' '):<9}  {line.state:<9}"
+        yield f"{named}  {customers:>9}  {cost:>10}".rstrip()
         why = _why(line)
         if why:
             yield f"    {why}"
@@ -26,4 +28,5 @@ def _texts(lines: Iterable[RunLine]) -> Iterator[str]:
 
 def _why(line: RunLine) -> str:
     pruned = None if line.pruned_at is None else f"its rows were pruned on {line.pruned_at:%Y-%m-%d}"
-    return "; ".join(filter(None, (line.reason, pruned)))
+    skipped = f"{line.unchanged:,} skipped (unchanged)" if line.unchanged else None
+    return "; ".join(filter(None, (skipped, line.reason, pruned)))

@@ -12,8 +12,8 @@ WITH held AS (
     RETURNING run_id, customer_id, day, lease
 ),
 begun AS (
-    INSERT INTO llm_calls (run_id, customer_id, day, lease, attempt, ending, started_at)
-    SELECT run_id, customer_id, day, lease, CAST(:attempt AS integer), 'in_flight', now()
+    INSERT INTO llm_calls (run_id, customer_id, day, lease, attempt, ending, started_at, endpoint)
+    SELECT run_id, customer_id, day, lease, CAST(:attempt AS integer), 'in_flight', now(), :endpoint
     FROM held
     ON CONFLICT DO NOTHING
 )

@@ -1,5 +1,5 @@
--- How an attempt ended, and what it cost: added to the slate's tokens once, however often this is done. What the attempt
--- of a former opener cost is added too, for it was paid; what it says of the slate is not.
+-- How an attempt ended, and what it cost: added to the slate's tokens and cost once, however often this is done. What the
+-- attempt of a former opener cost is added too, for it was paid; what it says of the slate is not.
 -- The slate is locked first, as by whoever opens it: two that lock in two orders would wait for each other for ever.
 WITH held AS MATERIALIZED (
     SELECT customer_id
@@ -20,6 +20,7 @@ ended AS (
         tokens_out = CAST(:tokens_out AS bigint),
         tokens_cached = CAST(:tokens_cached AS bigint),
         tokens_estimated = CAST(:tokens_estimated AS boolean),
+        cost = CAST(:cost AS numeric),
         first_byte_s = CAST(:first_byte_s AS double precision),
         whole_s = CAST(:answer_s AS double precision),
         refused_objects = CAST(:refused_objects AS integer),
@@ -31,12 +32,13 @@ ended AS (
       AND attempt = CAST(:attempt AS integer)
       AND lease = CAST(:lease AS bigint)
       AND ending IN ('in_flight', 'died')
-    RETURNING tokens_in, tokens_out, tokens_cached, ending
+    RETURNING tokens_in, tokens_out, tokens_cached, cost, ending
 )
 UPDATE slates AS slate
 SET tokens_in = slate.tokens_in + ended.tokens_in,
     tokens_out = slate.tokens_out + ended.tokens_out,
     tokens_cached = slate.tokens_cached + ended.tokens_cached,
+    cost = CASE WHEN ended.cost IS NULL THEN slate.cost ELSE coalesce(slate.cost, 0) + ended.cost END,
     ending = CASE WHEN slate.lease = CAST(:lease AS bigint) THEN ended.ending ELSE slate.ending END,
     first_row_s = CASE WHEN slate.lease = CAST(:lease AS bigint) THEN CAST(:first_row_s AS double precision) ELSE slate.first_row_s END,
     last_row_s = CASE WHEN slate.lease = CAST(:lease AS bigint) THEN CAST(:last_row_s AS double precision) ELSE slate.last_row_s END,

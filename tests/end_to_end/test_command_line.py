@@ -86,7 +86,9 @@ def test_from_three_files_to_the_published_slates(recstream: CommandLine, empty_
         return found
 
     assert (document("run.json")["customers"], document("run.json")["rows"]) == (2, 6)
-    assert document("status.json") == document("run.json") == document("resumed.json")
+    assert document("run.json") == document("resumed.json")
+    nothing_ordered = {"pause": None, "drain": None, "cancel": None, "limit": None}
+    assert document("status.json") == {**document("run.json"), "standing_orders": nothing_ordered}
     assert document("show.json")["run_id"] == document("run.json")["run_id"]
 
 
@@ -206,7 +208,7 @@ def test_a_terminal_sees_a_bar_and_a_pipe_sees_plain_lines(recstream: CommandLin
     assert document["complete"] == 1
     assert re.search(r"Night .*1/1 customers · 3 rows", seen)
 
-    piped = recstream("run", "--json")
+    piped = recstream("run", "--refresh", "--json")
     assert piped.document["complete"] == 1
     first, *others = piped.stderr.splitlines()
     assert first.startswith("Prefect: using the server at")

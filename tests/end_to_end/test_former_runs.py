@@ -33,7 +33,7 @@ async def test_the_last_runs_fit_on_a_screen_and_their_ids_can_be_copied(
 
     assert (told.status, told.stderr) == (0, "")
     heading, first, second, why = told.stdout.splitlines()
-    assert heading.split() == ["run", "planned", "kind", "state", "customers"]
+    assert heading.split() == ["run", "planned", "kind", "state", "customers", "cost"]
     assert re.fullmatch(rf"{one.run_id}  \d{{4}}-\d\d-\d\d \d\d:\d\d  on demand  planned +1", first)
     assert re.fullmatch(rf"{night.run_id}  \d{{4}}-\d\d-\d\d \d\d:\d\d  nightly    failed +2", second)
     assert why == "    the endpoint was gone"

@@ -15,7 +15,9 @@ from pipeline.domain import RunState
 from pipeline.night import open_night
 from pipeline.run_states import begin_run
 from pipeline.runs import find_run, summarise
+from pipeline.services import open_run_services
 from pipeline.settings import load_settings
+from pipeline.shards import serve_shard
 from tests.fixtures.command_line import ROOT
 from tests.fixtures.scripted_endpoint import (
     JSON,
@@ -27,7 +29,7 @@ from tests.fixtures.scripted_endpoint import (
     text_event,
     whole_stream,
 )
-from tests.fixtures.shop import add_customer, add_product, read
+from tests.fixtures.shop import add_customer, add_product, comes_to, read
 
 PATIENCE_S = 60.0
 MODELS = Answer([b"{}"], headers=JSON)  # what is asked for before a night begins
@@ -35,13 +37,16 @@ NIGHT = """
 import asyncio
 from pipeline.night import open_night
 from pipeline.run_states import begin_run
+from pipeline.services import open_run_services
 from pipeline.settings import load_settings
+from pipeline.shards import serve_shard
 
 async def main():
     async with open_night(load_settings()) as night:
         run = await night.plan(None)
         await begin_run(night.engine, run.run_id)
-        await night.serve(run, 0)
+        async with open_run_services(night.settings, night.url, night.endpoint, run) as services:
+            await serve_shard(run, 0, services)
 
 asyncio.run(main())
 """
@@ -74,13 +79,6 @@ def ranks_asked_for(scripted: ScriptedEndpoint) -> list[int]:
     return [int(re.findall(r"Rank the (\d+) most relevant", prompt)[0]) for prompt in prompts]
 
 
-async def comes_to(engine: AsyncEngine, statement: str, answer: object) -> None:
-    """Wait until the statement gives this answer."""
-    async with asyncio.timeout(PATIENCE_S):
-        while (await read(engine, statement))[0][0] != answer:  # noqa: ASYNC110 - it happens in another process
-            await asyncio.sleep(0.05)
-
-
 async def test_a_night_that_is_killed_is_gone_on_with_and_only_what_was_in_flight_is_paid_again(
     engine: AsyncEngine, admin: AsyncEngine, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +103,8 @@ async def test_a_night_that_is_killed_is_gone_on_with_and_only_what_was_in_fligh
             assert died.state is RunState.FAILED
             run = await night.take_up(died.run_id)
             await begin_run(engine, run.run_id)
-            await night.serve(run, 0)
+            async with open_run_services(night.settings, night.url, night.endpoint, run) as services:
+                await serve_shard(run, 0, services)
 
     assert ranks_asked_for(scripted) == [3, 3, 1, 3]
     after = await read(engine, "SELECT * FROM recommendations ORDER BY customer_id, rank")

@@ -57,7 +57,7 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     }
     in_wheel = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert in_wheel == on_disk
-    assert {Path(name).suffix for name in in_wheel} == {".py", ".sql", ".md", ".mako"}
+    assert {Path(name).suffix for name in in_wheel} == {".py", ".sql", ".md", ".mako", ".toml"}
 
 
 def test_the_wheel_brings_the_command_and_the_license(wheel: Path) -> None:
@@ -84,7 +84,7 @@ def test_the_command_tells_its_version(installed: Path, tmp_path: Path, program:
 
 
 def test_prompts_travel_in_the_wheel(installed: Path, tmp_path: Path) -> None:
-    version = "from pipeline.prompts import prompt_version; print(prompt_version())"
+    version = "from pipeline.prompts import load_templates; print(load_templates().version)"
     there = run([sys.executable, "-c", version], tmp_path, PYTHONPATH=str(installed))
     here = run([sys.executable, "-c", version], tmp_path, PYTHONPATH=str(ROOT))
     assert there.returncode == 0, there.stderr

@@ -141,13 +141,30 @@ async def test_a_whole_night_that_its_gates_refuse_fails_the_flow_run_and_reader
     before = await runs_that_readers_see(engine)
     monkeypatch.setenv("RECSTREAM_GATE_ROWS_PER_SLATE", "11")
 
-    state = await run_nightly()
+    state = await run_nightly(refresh=True)
 
     assert state.is_failed()
     assert state.message is not None
     assert "1 of 1 customers, 10 rows; not published: 10 rows per slate, the gate wants 11; " in state.message
     assert await read(engine, "SELECT state FROM runs") == [("finished",), ("finished",)]
     assert await runs_that_readers_see(engine) == before
+
+
+async def test_a_night_in_which_nothing_has_changed_asks_nobody_and_says_so_unless_all_is_to_be_made_anew(
+    engine: AsyncEngine,
+) -> None:
+    await add_small_shop(engine, "a", "b")
+    await run_nightly()
+    calls = await called(engine)
+
+    state = await run_nightly()
+
+    assert state.is_completed()
+    assert state.message is not None
+    assert state.message.endswith(": 0 of 2 customers, 0 rows, 2 skipped (unchanged)")
+    assert await called(engine) == calls
+    assert (await run_nightly(refresh=True)).is_completed()
+    assert len(await called(engine)) == 2 * len(calls)
 
 
 async def test_resume_asks_only_for_the_customers_that_are_left(

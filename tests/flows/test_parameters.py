@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.usefixtures("prefect_in_reach"), LEAVES_SOCKETS]
         {"limit": "few"},
         {"resume": "the last one"},
         {"limit": 3, "resume": RUN},
+        {"refresh": True, "resume": RUN},
+        {"refresh": "perhaps"},
         {"only": "failed"},
         {"only": "failed", "limit": 3},
         {"only": "short", "resume": RUN},

@@ -21,7 +21,7 @@ from pipeline.embedded_postgres import discard_embedded_postgres, embedded_postg
 from pipeline.group_commit import GroupCommit, open_group_commit
 from pipeline.notifying import MOST_UNTOLD, Notifier, open_notifier
 from pipeline.runs import Run
-from pipeline.services import open_shard_services
+from pipeline.services import open_run_services
 from pipeline.settings import Settings
 from pipeline.streaming import Endpoint
 from pipeline.terms import Terms
@@ -125,7 +125,7 @@ async def test_rows_and_their_notifications_come_over_two_connections(
 async def test_the_settings_turn_notifications_off(database_url: str, run: Run, notify: bool) -> None:
     endpoint = Endpoint("http://127.0.0.1:9/v1", "key", "model", 0.1, 1, 1, 1, 1, Terms("http://127.0.0.1:9/v1"))
     async with listening(database_url) as listener:
-        async with open_shard_services(Settings(notify=notify), database_url, endpoint, run) as services:
+        async with open_run_services(Settings(notify=notify), database_url, endpoint, run) as services:
             await services.slate.writer.commit(row_of("c", 1))
         async with await AsyncConnection.connect(libpq_url(database_url), autocommit=True) as other:
             await other.execute("""NOTIFY recommendation_committed, '{"from": "another"}'""")

@@ -19,7 +19,7 @@ from pipeline.run_states import begin_run
 from pipeline.runs import Run, find_run, plan_run, shards_of, summarise
 from pipeline.schema import migrate
 from pipeline.segments import ShopHabits
-from pipeline.services import open_shard_services
+from pipeline.services import open_run_services
 from pipeline.settings import load_settings
 from pipeline.shards import ShardReport, serve_shard
 from pipeline.slates import Slate, SlateLedger
@@ -119,7 +119,7 @@ async def test_who_leaves_does_not_wait_for_a_postgres_that_is_away(folder: Path
             event.listen(engine.sync_engine, "handle_error", lambda context: tries.append(context.is_pre_ping))
 
             await ledger.abandon_attempt(slate, AnswerRecord())
-            await ledger.give_back(slate)
+            await ledger.give_back(slate, "not served: its run ended before")
 
             assert tries.count(False) == 2, "each tried once"
             running.enter_context(embedded_postgres(folder))
@@ -141,7 +141,7 @@ async def test_a_shard_goes_on_through_a_restart_with_every_row_once(folder: Pat
                 await add_product(engine, f"p{number}")
             run = await add_run(engine, CUSTOMER, OTHER, slate_size=3)
             settings = load_settings(concurrency=1, database_url=url)
-            async with open_shard_services(settings, url, scripted.endpoint(), run) as services:
+            async with open_run_services(settings, url, scripted.endpoint(), run) as services:
                 serving = asyncio.create_task(serve_shard(run, 0, services))
                 async with asyncio.timeout(PATIENCE_S):
                     while not await read(engine, "SELECT FROM recommendations"):  # noqa: ASYNC110 - nobody tells of it

@@ -9,18 +9,23 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pipeline.admission import Admission
+from pipeline.budgets import Caps, open_budget
 from pipeline.database import open_connection
 from pipeline.domain import CommittedRecommendation, CustomerId, Product, Profile
 from pipeline.errors import EndpointFatalError
 from pipeline.group_commit import GroupCommit, open_group_commit
+from pipeline.orders import Hands
 from pipeline.profiles import unfinished_customers
-from pipeline.recommending import MOST_REFUSALS_IN_A_ROW, SlateServices, recommend
+from pipeline.prompts import load_templates
+from pipeline.recommending import SlateServices, recommend
+from pipeline.retrying.refusal_streak import MOST_IN_A_ROW
+from pipeline.routes import Course, Prices, open_route
 from pipeline.runs import Run, summarise
-from pipeline.services import open_shard_services
+from pipeline.services import open_run_services
 from pipeline.settings import load_settings
 from pipeline.shards import ShardReport, serve_shard
 from pipeline.slates import SlateLedger
-from pipeline.streaming import open_client
 from tests.fixtures.scripted_endpoint import (
     EVENT_STREAM,
     JSON,
@@ -63,9 +68,20 @@ def refused(status: int, words: str = "not now") -> Answer:
 async def services_for(
     scripted: ScriptedEndpoint, engine: AsyncEngine, writer: GroupCommit, run: Run, *, attempts: int = 3
 ) -> AsyncIterator[SlateServices]:
-    async with open_client(scripted.endpoint(), concurrency=4) as client:
-        ledger = SlateLedger(engine, run.run_id, run.day)
-        yield SlateServices(client, scripted.endpoint(), writer, ledger, run.slate_size, attempts)
+    async with (
+        open_route(scripted.endpoint(), concurrency=4, patience_s=PATIENCE_S, prices=Prices()) as route,
+        open_budget("", run.run_id, "UTC", Caps()) as budget,
+    ):
+        course = Course(None, load_templates(), [route])
+        yield SlateServices(
+            course_of=lambda _: course,
+            admission=Admission(Hands(run.run_id), budget),
+            writer=writer,
+            ledger=SlateLedger(engine, run.run_id, run.day),
+            slate_size=run.slate_size,
+            attempts=attempts,
+            patience_s=PATIENCE_S,
+        )
 
 
 @pytest.fixture
@@ -373,7 +389,7 @@ async def shop_of(engine: AsyncEngine, *customer_ids: str) -> AsyncIterator[Run]
 
 async def serve_all(scripted: ScriptedEndpoint, url: str, run: Run) -> ShardReport:
     settings = load_settings(concurrency=1, database_url=url)
-    async with open_shard_services(settings, url, scripted.endpoint(), run) as services:
+    async with open_run_services(settings, url, scripted.endpoint(), run) as services:
         return await serve_shard(run, 0, services)
 
 
@@ -407,11 +423,38 @@ async def test_a_prompt_that_is_refused_is_not_asked_again_and_stops_nobody(
 
 
 async def test_an_endpoint_that_refuses_every_prompt_ends_the_shard(engine: AsyncEngine, database_url: str) -> None:
-    customer_ids = [f"customer {number:02}" for number in range(MOST_REFUSALS_IN_A_ROW + 5)]
+    customer_ids = [f"customer {number:02}" for number in range(MOST_IN_A_ROW + 5)]
     async with shop_of(engine, *customer_ids) as run, scripted_endpoint(refused(400, "no such option")) as scripted:
         with pytest.raises(EndpointFatalError, match="no such option"):
             await serve_all(scripted, database_url, run)
-        assert len(scripted.bodies) == MOST_REFUSALS_IN_A_ROW
+        assert len(scripted.bodies) == MOST_IN_A_ROW
+
+
+async def test_a_run_that_had_answers_is_not_stopped_by_those_who_are_left_and_refused(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    refused_ones = [f"b{number:02}" for number in range(MOST_IN_A_ROW + 3)]
+    async with shop_of(engine, "a", *refused_ones) as run:
+        for answers in ((whole(1, 2, 3), refused(413, "too long")), (refused(413, "too long"),)):
+            async with scripted_endpoint(*answers) as scripted:
+                await serve_all(scripted, database_url, run)
+
+    assert await read(engine, "SELECT state, count(*) FROM slates GROUP BY 1 ORDER BY 1") == [
+        ("complete", 1),
+        ("failed", len(refused_ones)),
+    ]
+
+
+async def test_a_key_that_the_endpoint_says_back_is_written_nowhere(engine: AsyncEngine, database_url: str) -> None:
+    async with shop_of(engine, "a") as run, scripted_endpoint(refused(401, "wrong key: test-key")) as scripted:
+        with pytest.raises(EndpointFatalError) as told:
+            await serve_all(scripted, database_url, run)
+
+    written = await read(
+        engine, "SELECT c.error, s.reason FROM llm_calls AS c JOIN slates AS s USING (run_id, customer_id)"
+    )
+    assert "test-key" not in f"{told.value} {written}"
+    assert "wrong key: …" in f"{told.value}"
 
 
 async def test_resuming_serves_only_who_is_left(engine: AsyncEngine, database_url: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from uuid import uuid4
 
 import pytest
@@ -13,7 +14,6 @@ from pipeline.domain import CustomerId, RunId, RunKind, RunState, SlateState
 from pipeline.errors import DatabaseError, InputError, RunConflictError, UnknownCustomerError
 from pipeline.gates import Gates
 from pipeline.profiles import unfinished_customers
-from pipeline.prompts import prompt_version
 from pipeline.publishing import publish_by_hand
 from pipeline.resuming import require_resumable
 from pipeline.run_list import last_runs
@@ -94,7 +94,15 @@ async def test_a_run_keeps_what_makes_it_repeatable(engine: AsyncEngine) -> None
         0.1,
         7,
         16,
-        {"shard_size": 1000, "most": None, "only": ["c"], "planned": 1},
+        {
+            "shard_size": 1000,
+            "most": None,
+            "only": ["c"],
+            "planned": 1,
+            "variants": [],
+            "unchanged_max_age_days": 0,
+            "currency": None,
+        },
     )
     assert await find_run(engine, run.run_id) == run
 
@@ -362,7 +370,7 @@ RESUMABLE = Run(
     RANKER.model,
     RANKER.provenance,
     RANKER.temperature,
-    prompt_version(),
+    RANKER.prompt_version,
     "0.1",
 )
 
@@ -424,7 +432,8 @@ async def test_the_summary_says_what_a_run_has_come_to(engine: AsyncEngine) -> N
         await end_slates(engine, each, {f"c{number}": state for number, state in enumerate(states, start=1)})
     await change(
         engine,
-        "UPDATE slates SET tokens_in = 100, tokens_out = 10, first_row_s = nullif(substr(customer_id, 2)::integer, 8)",
+        "UPDATE slates SET tokens_in = 100, tokens_out = 10, tokens_cached = 5, cost = 0.25,"
+        " first_row_s = nullif(substr(customer_id, 2)::integer, 8)",
     )
     for run_id in (run.run_id, other.run_id):
         await change(
@@ -472,11 +481,17 @@ async def test_the_summary_says_what_a_run_has_come_to(engine: AsyncEngine) -> N
         short=1,
         failed=1,
         unfinished=2,
+        unchanged=0,
+        filled_up=0,
         tokens_in=1000,
         tokens_out=100,
+        tokens_cached=50,
+        cost=Decimal("2.5"),
+        currency=None,
         first_row_p50_s=5,
         first_row_p95_s=summary.first_row_p95_s,
         rows=21,
+        rows_of_others=0,
         refused_objects=1,
         died=0,
         published=6,

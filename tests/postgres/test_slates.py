@@ -1,6 +1,7 @@
 """The ledger of slates on a real database: what an opening finds, what an attempt leaves, what hostile text does."""
 
 import asyncio
+from decimal import Decimal
 from uuid import uuid4
 
 import pytest
@@ -209,6 +210,26 @@ async def test_an_attempt_that_is_ended_twice_costs_its_tokens_once(engine: Asyn
     assert await read(engine, "SELECT ending, tokens_in, tokens_out, tokens_cached FROM slates") == [("cut", 7, 5, 3)]
 
 
+async def test_what_attempts_cost_is_added_up_once_each_and_stays_unknown_without_a_price(
+    engine: AsyncEngine, ledger: SlateLedger
+) -> None:
+    slate = await ledger.open(CUSTOMER, some_products(3), 3)
+    for cost in (None, Decimal("0.000123"), Decimal("0.25"), None):
+        await ledger.begin_attempt(slate, "hash")
+        for _ in range(2):
+            await ledger.end_attempt(slate, AnswerRecord(usage=Usage(7, 5), cost=cost), Ending.CUT, None)
+        if slate.attempt == 1:
+            assert await read(engine, "SELECT cost FROM slates") == [(None,)]
+
+    assert await read(engine, "SELECT cost FROM slates") == [(Decimal("0.250123"),)]
+    assert await read(engine, "SELECT cost FROM llm_calls ORDER BY attempt") == [
+        (None,),
+        (Decimal("0.000123"),),
+        (Decimal("0.25"),),
+        (None,),
+    ]
+
+
 async def test_an_attempt_that_is_begun_twice_is_one(engine: AsyncEngine, ledger: SlateLedger) -> None:
     slate = await ledger.open(CUSTOMER, some_products(3), 3)
     await ledger.begin_attempt(slate, "hash")
@@ -328,7 +349,7 @@ async def test_a_slate_that_is_given_back_waits_for_the_next(engine: AsyncEngine
     slate = await ledger.open(CUSTOMER, some_products(3), 3)
     await ledger.begin_attempt(slate, "hash")
     await ledger.abandon_attempt(slate, AnswerRecord())
-    await ledger.give_back(slate)
+    await ledger.give_back(slate, "not served: its run ended before")
 
     assert await read(engine, "SELECT ending FROM llm_calls") == [("abandoned",)]
     assert await read(engine, "SELECT state, reason FROM slates") == [("pending", "not served: its run ended before")]
@@ -339,6 +360,6 @@ async def test_a_slate_that_is_lost_is_not_given_back_by_its_loser(engine: Async
     lost = await ledger.open(CUSTOMER, some_products(3), 3)
     await ledger.open(CUSTOMER, some_products(3), 3)
 
-    await ledger.give_back(lost)
+    await ledger.give_back(lost, "not served: its run ended before")
 
     assert await read(engine, "SELECT state FROM slates") == [("streaming",)]

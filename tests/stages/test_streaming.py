@@ -23,6 +23,7 @@ from pipeline.errors import (
     PromptRefusedError,
     RateLimitedError,
 )
+from pipeline.pricing.token_counts import estimated_request_tokens
 from pipeline.prompts import Prompt
 from pipeline.streaming import Endpoint, check_endpoint, open_client, stream
 from pipeline.terms import Terms
@@ -138,12 +139,12 @@ async def test_signs_of_life_between_the_events_are_no_text() -> None:
     assert (text, error) == ("x", None)
 
 
-async def test_an_answer_without_usage_has_it_estimated_by_its_characters() -> None:
+async def test_an_answer_without_usage_has_it_estimated_by_its_texts() -> None:
     record = AnswerRecord()
     async with scripted_endpoint(Answer([text_event("12345"), finish_event(), DONE])) as scripted:
         await read(scripted.endpoint(), record)
-    characters = len(PROMPT.system) + len(PROMPT.customer)
-    assert record.usage == Usage(tokens_in=characters // 4, tokens_out=2, estimated=True)
+    tokens_in = estimated_request_tokens(PROMPT.system, PROMPT.customer)
+    assert record.usage == Usage(tokens_in=tokens_in, tokens_out=2, estimated=True)
 
 
 async def test_a_model_that_reaches_its_length_limit_keeps_its_text_and_its_usage() -> None:

@@ -17,6 +17,7 @@ from pipeline.errors import (
     EndpointRefusedError,
     EndpointUnreachableError,
 )
+from pipeline.pricing.token_counts import estimated_tokens
 from pipeline.streaming import check_endpoint, open_client
 from tests.fixtures.http_bytes import LAST_CHUNK, chunk, chunked_head, gzipped, head, whole
 from tests.fixtures.raw_endpoint import (
@@ -181,7 +182,7 @@ def assert_noted(record: AnswerRecord, fault: Fault) -> None:
     assert (record.first_byte_s is not None) == bool(fault.text)
     assert 0 <= (record.first_byte_s or 0) <= record.whole_s
     assert record.usage.estimated == (fault.status == 200)
-    assert record.usage.tokens_out == -(-len(fault.text) // 4)
+    assert record.usage.tokens_out == (estimated_tokens(fault.text) if fault.status == 200 else 0)
 
 
 @faults

@@ -10,7 +10,7 @@ import pytest
 from pipeline.domain import AnswerRecord, Outcome, Product, ProductId, Rank, Recommendation, Rejection, RejectionReason
 from pipeline.errors import AnswerCutError, AnswerEmptyError
 from pipeline.parsing import parse
-from pipeline.prompts import compose
+from pipeline.prompts import compose, load_templates
 from pipeline.scanning import MAX_ITEM_CHARACTERS
 from pipeline.streaming import open_client, stream
 from pipeline.validation import MAX_REJECTIONS, Judge, validate
@@ -35,7 +35,7 @@ async def validating(scripted: ScriptedEndpoint, judge: Judge) -> AsyncGenerator
     endpoint = scripted.endpoint()
     with every_generator_closed():
         async with open_client(endpoint, concurrency=1) as client:
-            texts = stream(client, endpoint, compose("likes chairs", CANDIDATES, 5), AnswerRecord())
+            texts = stream(client, endpoint, compose(load_templates(), "likes chairs", CANDIDATES, 5), AnswerRecord())
             yield validate(parse(texts, judge.enough), judge)
 
 

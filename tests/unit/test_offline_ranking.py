@@ -21,7 +21,6 @@ from pipeline.offline_ranker.chat_request import read_chat_request
 from pipeline.offline_ranker.effects import Script, spoil
 from pipeline.offline_ranker.faults import Fault, FaultPlan
 from pipeline.offline_ranker.options import Options, read_options
-from pipeline.offline_ranker.pacing import due
 from pipeline.offline_ranker.prompt_reading import read_prompt
 from pipeline.offline_ranker.ranking import rank
 from pipeline.offline_ranker.wire import WireError
@@ -211,10 +210,6 @@ def test_tokens_are_four_characters_and_lose_nothing() -> None:
     text = "abcdefghij"
     assert list(tokens(text)) == ["abcd", "efgh", "ij"]
     assert token_count(text) == 3
-
-
-def test_tokens_are_due_by_the_clock() -> None:
-    assert [due(elapsed, 50) for elapsed in (0, 0.019, 0.02, 0.1, 10)] == [1, 1, 2, 6, 501]
 
 
 def test_a_seed_decides_which_requests_suffer() -> None:

@@ -31,6 +31,17 @@ from pipeline.refusals import MAX_WAIT_S, MOST_HEARD, bounded, refusal_of, retry
         ({"code": "insufficient_quota"}, 429, EndpointFatalError),
         ([{"error": {"message": "API key not valid. Please pass a valid API key."}}], 400, EndpointFatalError),
         ({}, 429, RateLimitedError),
+        # No waiting makes one request smaller than what a minute allows.
+        (
+            {
+                "message": "Request too large for gpt-4 in organization o on tokens per min (TPM): Limit 10000, "
+                "Requested 15000. The input or output tokens must be reduced in order to run successfully.",
+                "type": "tokens",
+                "code": "rate_limit_exceeded",
+            },
+            429,
+            PromptRefusedError,
+        ),
         ({}, 400, PromptRefusedError),
         ({"code": "context_length_exceeded"}, 400, PromptRefusedError),
         ({"code": "content_filter"}, 400, PromptRefusedError),
@@ -156,6 +167,12 @@ def test_words_are_one_printable_line() -> None:
 )
 def test_headers_say_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_of(headers) == seconds
+
+
+def test_a_date_is_held_against_the_answers_own_however_wrong_our_clock_is() -> None:
+    answered = datetime(2031, 5, 4, 3, 2, 1, tzinfo=UTC)
+    headers = {"date": format_datetime(answered), "retry-after": format_datetime(answered + timedelta(seconds=2))}
+    assert retry_after_of(headers) == 2
 
 
 def test_a_date_to_come_is_a_wait() -> None:

@@ -1,6 +1,7 @@
 """The settings: flags over environment over file over defaults, and one line for each mistake."""
 
 from dataclasses import asdict
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,34 @@ def test_a_key_loses_the_line_end_of_the_file_it_was_read_from() -> None:
 
 def test_secrets_are_not_in_the_text_of_the_settings() -> None:
     assert "hidden" not in repr(load_settings(openai_api_key="hidden"))
+
+
+@pytest.mark.parametrize("name", ["budget_per_run", "budget_per_day", "token_budget_per_run", "token_budget_per_day"])
+def test_a_cap_of_nothing_is_refused_and_says_what_to_do(name: str) -> None:
+    assert "a cap of 0 allows nothing: unset it" in refusal(**{name: 0})
+    assert name in refusal(**{name: 0})
+    assert "must be more than 0" in refusal(**{name: -1})
+    assert getattr(load_settings(), name) is None
+    assert getattr(load_settings(**{name: 5}), name) == 5
+
+
+def test_a_cap_is_an_exact_amount_wherever_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_file("budget_per_day = 0.1\n")
+    monkeypatch.setenv("RECSTREAM_BUDGET_PER_RUN", "0.3")
+    assert (load_settings().budget_per_run, load_settings().budget_per_day) == (Decimal("0.3"), Decimal("0.1"))
+    for wrong in ("nan", "Infinity", "ten"):
+        monkeypatch.setenv("RECSTREAM_BUDGET_PER_RUN", wrong)
+        assert "budget_per_run" in refusal()
+
+
+def test_a_slow_service_tier_is_waited_for_longer_unless_a_person_says_how_long() -> None:
+    assert (load_settings().first_byte_patience_s, load_settings().answer_patience_s) == (60, 300)
+    flex = load_settings(service_tier="flex")
+    assert (flex.first_byte_patience_s, flex.answer_patience_s) == (900, 900)
+    said = load_settings(service_tier="flex", first_byte_timeout_s=5)
+    assert (said.first_byte_patience_s, said.answer_patience_s) == (5, 900)
+    assert load_settings(service_tier="priority").first_byte_patience_s == 60
+
+
+def test_a_service_tier_is_one_word() -> None:
+    assert "service_tier" in refusal(service_tier="Flex tier")
