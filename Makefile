@@ -13,7 +13,7 @@ ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(PINNED) 2>/dev/null),$(C
 .PHONY: $(PINNED)
 endif
 
-.PHONY: help demo test check bench-stream bench-write chaos lock clean
+.PHONY: help demo test check bench-stream bench-write bench-limits chaos lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -23,7 +23,7 @@ demo: $(READY) ## a shop, a night and its recommendations, on this machine alone
 
 # A file stays with one worker, in the order of names: the long ones come first, and what they share is made once.
 test: $(READY) ## the whole test suite, on an embedded Postgres
-	@exec $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+	@exec $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 check: $(READY) ## lint, format, types and import contracts
 	$(BIN)/ruff check
@@ -36,6 +36,9 @@ bench-stream: $(READY) ## measure the streaming core beside instructor and other
 
 bench-write: $(READY) ## measure the writer and the readers with a million customers, 6 to 10 minutes, 20 GB of disk
 	@exec $(BIN)/python -m bench.write
+
+bench-limits: $(READY) ## runs under a provider's limits, beside the bare client, and budgets and plans, 6 to 10 minutes
+	@exec $(BIN)/python -m bench.limits
 
 chaos: $(READY) ## kill, crash and cut nights, then check every row, 5 to 10 minutes; SEED=N draws the same again
 	@exec $(BIN)/python -m bench.chaos $(if $(SEED),--seed $(SEED))

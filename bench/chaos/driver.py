@@ -21,7 +21,7 @@ from pipeline import shards
 from pipeline.child_process import wait_for_parents_end
 from pipeline.domain import CommittedRecommendation, Product, Profile, RunId
 from pipeline.errors import RecstreamError
-from pipeline.night import Night, open_night, working_on
+from pipeline.night import Night, open_night
 from pipeline.recommending import SlateServices, recommend
 from pipeline.runs import Run, shards_of, summarise
 from pipeline.settings import load_settings
@@ -69,9 +69,9 @@ async def work(order: Sequence[str], acknowledgements: Acknowledgements) -> None
         _tell(run=str(run.run_id))
         # The loop over the customers is the product's own; only what it calls for each of them is heard as well.
         shards.recommend = acknowledgements.of(run)  # type: ignore[assignment, attr-defined] # see above
-        async with working_on(night.engine, run, night.settings.gates):
+        async with night.working_on(run) as services:
             for shard in await shards_of(night.engine, run):
-                await night.serve(run, shard)
+                await shards.serve_shard(run, shard, services)
         _tell(left=(await summarise(night.engine, run.run_id)).left)
 
 

@@ -24,6 +24,7 @@ from pipeline.gates import Figures
 from pipeline.group_commit import GroupCommit
 from pipeline.publications import Publishable
 from pipeline.recommending import SlateServices
+from pipeline.routes import Course
 from pipeline.slates import Slate
 
 _FENCE = b"JOIN held USING (customer_id, lease)"
@@ -131,12 +132,12 @@ def _give_up() -> None:
     attempts = recommending._attempts  # noqa: SLF001 - the sabotage of exactly this code
 
     async def lazy(
-        profile: Profile, candidates: Sequence[Product], slate: Slate, services: SlateServices
+        profile: Profile, candidates: Sequence[Product], slate: Slate, course: Course, services: SlateServices
     ) -> AsyncGenerator[CommittedRecommendation]:
         if random.random() < _GIVEN_UP_SHARE:
             await recommending._close(slate, "sabotage", services.ledger)  # noqa: SLF001 - as above
             return
-        async for row in attempts(profile, candidates, slate, services):
+        async for row in attempts(profile, candidates, slate, course, services):
             yield row
 
     recommending._attempts = lazy  # noqa: SLF001 - is what this is for

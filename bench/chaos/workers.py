@@ -66,6 +66,7 @@ class Scene:
             "RECSTREAM_CANDIDATE_COUNT": str(CANDIDATES),
             "RECSTREAM_CONCURRENCY": str(_CONCURRENCY),
             "RECSTREAM_SHARD_SIZE": "100",
+            "RECSTREAM_UNCHANGED_MAX_AGE_DAYS": "0",
             "RECSTREAM_FIRST_BYTE_TIMEOUT_S": "2",
             "RECSTREAM_IDLE_TIMEOUT_S": "2",
             "RECSTREAM_ANSWER_TIMEOUT_S": "20",
