@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import UUID
 
 from psycopg import AsyncConnection
 
@@ -17,9 +18,11 @@ from bench.limits.plan import Plan
 from bench.limits.running import Ours, Server, crew, environment_of, limited_server, serve
 from bench.limits.server_log import ServerLog, read_server_log
 from bench.limits.workers import output_of
-from pipeline.database import libpq_url
+from pipeline.database import libpq_url, open_engine
+from pipeline.domain import RunId, RunState
 from pipeline.errors import UnfinishedRunError
 from pipeline.offline_ranker.limits import LimitPlan
+from pipeline.run_states import begin_run, end_run
 
 _REPORTED = """
     SELECT coalesce(sum(tokens_in), 0), coalesce(sum(tokens_cached), 0), coalesce(sum(tokens_out), 0),
@@ -93,6 +96,10 @@ async def _night(url: str, server: Server, ours: Ours, customers: int) -> tuple[
         served = await serve(url, server, ours, processes, last)
     if served.failed:
         raise UnfinishedRunError(f"the night that was planned broke off: {served.failed[0]}")
+    async with open_engine(url, connections=1) as engine:  # a plan learns from nights that have ended
+        run_id = RunId(UUID(served.run))
+        await begin_run(engine, run_id)
+        await end_run(engine, run_id, RunState.FINISHED)
     return planned, await _reported(url, served.run), served.run
 
 
