@@ -96,9 +96,9 @@ class _Asked:
 
 def _asked(settings: Settings) -> _Asked:
     """Who would be asked. Nothing is started: an offline ranker has no address before it is."""
-    if settings.offline and settings.model is None:
-        return _Asked(OFFLINE_MODEL, Provenance.OFFLINE_RANKER)
-    if settings.offline and settings.model is not None:  # what a model would cost, before there is a key
-        return _Asked(settings.model, Provenance.LANGUAGE_MODEL)
+    if settings.offline:
+        if settings.model is None:
+            return _Asked(OFFLINE_MODEL, Provenance.OFFLINE_RANKER)
+        return _Asked(settings.model, Provenance.LANGUAGE_MODEL)  # what it would cost, before there is a key
     endpoint = endpoint_for_this_process(settings)
     return _Asked(endpoint.model, endpoint.provenance, endpoint.address, account_of(endpoint.api_key))

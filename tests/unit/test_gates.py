@@ -165,3 +165,8 @@ def test_publishing_takes_back_what_the_ledger_says_of_not_publishing_and_nothin
 def test_shares_of_nothing_are_nothing() -> None:
     nothing = Figures(planned=0, complete=0, rows=0, committed=0, refused=0)
     assert (nothing.served_share, nothing.rows_per_slate, nothing.refused_share) == (0, 0, 0)
+
+
+def test_a_slate_that_no_model_made_is_no_merit_of_the_night() -> None:
+    figures = Figures(planned=10, complete=10, rows=100, committed=100, refused=0, filled_up=4)
+    assert (figures.served_share, figures.left) == (0.6, 0)

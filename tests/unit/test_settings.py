@@ -176,3 +176,9 @@ def test_a_slow_service_tier_is_waited_for_longer_unless_a_person_says_how_long(
 
 def test_a_service_tier_is_one_word() -> None:
     assert "service_tier" in refusal(service_tier="Flex tier")
+
+
+def test_a_cap_that_is_misspelt_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSTREAM_BUDGET_PER_RUNN", "4")
+    with pytest.raises(ConfigurationError, match=r"_PER_RUNN in the environment: is RECSTREAM_BUDGET_PER_RUN meant"):
+        load_settings()
