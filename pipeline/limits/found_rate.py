@@ -21,6 +21,7 @@ _HOLD_GROWTH = 1.2
 _HOLD_REQUESTS = 12.0
 _LONGEST_HOLD_BY_REQUESTS_S = 120.0
 _HOLD_LOSSES = 8.0
+_LEAST_SHARED_HOLD_S = 2.5  # what one process finds out, all have heard of after two renewals
 _GROWTH = 1.0  # of the hold: in so long the rate grows e-fold
 _LONGEST_GROWTH_S = 4.0
 _MOST_GROWTH = 3.0  # exponent: it grows on from there only if somebody has to wait for it
@@ -33,6 +34,7 @@ class FoundRate:
     def __init__(self) -> None:
         self.confirmed = False
         self._rate: float | None = None
+        self._measured = False
         self._most = math.inf
         self._hold_s = _FIRST_HOLD_S
         self._held_since = 0.0
@@ -42,6 +44,7 @@ class FoundRate:
         self._idle_s = 0.0
         self._lost_s = 0.0
         self._amount = 1.0
+        self._portion = 1.0
 
     def began(self, now: float) -> None:
         """Take note of the first request."""
@@ -100,8 +103,12 @@ class FoundRate:
             self._hold_s = _FIRST_HOLD_S
         self._rate, self._held_since = rate, now
 
-    def allotted(self, rate: float, now: float, *, fresh: bool) -> None:
-        """Go on from this rate, which the processes have found out together; what is not fresh is tried at once."""
+    def allotted(self, rate: float, portion: float, now: float, *, fresh: bool) -> None:
+        """Go on from this rate, a portion of what the processes have found out together.
+
+        What is not fresh is tried at once.
+        """
+        self._portion = portion
         if self._rate is None:
             self._rate = rate
             self._held_since = now if fresh else now - self._held_for_s()
@@ -133,8 +140,9 @@ class FoundRate:
         rate = self._rate or math.inf
         if rate < _LEAST_RATE:
             return _FIRST_HOLD_S
-        by_requests_s = min(_HOLD_REQUESTS * self._amount / rate, _LONGEST_HOLD_BY_REQUESTS_S)
-        return max(self._hold_s, by_requests_s, _HOLD_LOSSES * self._lost_s)
+        by_requests_s = min(_HOLD_REQUESTS * self._amount * self._portion / rate, _LONGEST_HOLD_BY_REQUESTS_S)
+        shared_s = _LEAST_SHARED_HOLD_S if self._portion < 1 else 0.0
+        return max(self._hold_s, by_requests_s, shared_s, _HOLD_LOSSES * self._lost_s)
 
     def _learn(self, accepted: float, span_s: float, now: float, pace: float) -> None:
         measured = accepted / span_s if span_s > 0 and accepted > 0 else None
@@ -142,12 +150,16 @@ class FoundRate:
         if self._rate is None or last is None:
             begin = pace if measured is None else accepted / max(span_s, _LEAST_SPAN_S) * _FIRST_FACTOR
             self._rate = None if math.isinf(begin) else max(begin, _LEAST_RATE)
+            self._measured = measured is not None
             return
+        if measured is None and self._measured:
+            return  # nothing at all was let in: that is no rate, but a window used up, and the pauses' concern
         enough = _LEAST_REQUESTS if span_s < _LEAST_SPAN_S else _LEAST_REQUESTS_IN_LONG
         if measured is None or accepted < self._amount * enough:
             self._rate = max(last * _STEP_DOWN, _LEAST_RATE)
             self._hold_s = _FIRST_HOLD_S
             return
+        self._measured = True
         self.confirmed = measured >= self._rate * _SAME
         self._hold_s = min(self._hold_s * _HOLD_GROWTH, _LONGEST_HOLD_S) if self.confirmed else _FIRST_HOLD_S
         # Refused while more was tried: what was accepted may be less than allowed, for at first it was kept below.

@@ -15,11 +15,14 @@ _LEAST_BURST_S = 0.05
 _RECOVERY = 1.25
 _CATCH_UP = 2.0  # times the rate, after a pause
 _RESERVE = 0.5  # of a request, kept for each refusal while `remaining` had promised room: it is told too late
+_RESERVE_S = 0.05  # and no more than comes in meanwhile: so much later than the last one, requests come on their way
 _SLOWER = 0.015  # than the limit, for each as well
 _MOST_RESERVED = 4
+_LEAST_PART = 0.001
 _MOST_MISTAKES = 8  # such refusals until it is not believed any more
 _BELIEF = 0.2  # in one such word: requests overtake each other on their way
-_FORGIVEN_S = 20.0  # each, so long after the last
+_FORGIVEN_S = 20.0  # each, so long after the last, and
+_FORGIVEN_REQUESTS = 20  # so many later: where one comes in ten seconds, twenty seconds prove nothing
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +32,6 @@ class Sent:
     amount: float
     at: float
     total: float
-    before: float  # what was thought to be left when it was sent
 
 
 class Pace:
@@ -66,7 +68,7 @@ class Pace:
         if rate <= 0:
             return math.inf
         self._fill(rate, now)
-        missing = min(amount, self._most(rate)) + self._reserve() - self._level
+        missing = min(amount, self._most(rate)) + self._reserve(rate) - self._level
         plenty = self._told and self._level >= self._most(rate)
         spaced_s = 0.0 if plenty else self._free_at - now
         wait_s = max(missing / rate, spaced_s, 0.0)
@@ -77,16 +79,14 @@ class Pace:
     def send(self, amount: float, now: float) -> Sent:
         """Take note that so much is sent."""
         rate = self.rate(now)
-        before = math.inf
         if rate:
             self._fill(rate, now)
-            before = self._level
             self._level -= amount
             self._free_at = max(self._free_at, now) + amount / (rate * _CATCH_UP)
         self._total += amount
         self._usual = amount if not self._usual else self._usual + (amount - self._usual) / 16
         self.found.began(now)
-        return Sent(amount, now, self._total, before)
+        return Sent(amount, now, self._total)
 
     def hear(self, allowance: Allowance, sent: Sent, now: float, *, refused: bool) -> None:
         """Take in what the endpoint says of its limit with the answer to a request.
@@ -97,8 +97,9 @@ class Pace:
         if rate is not None and (rate > 0 or refused):
             self.known = rate
             self.found.bound(rate * self.part, now)
-        if allowance.remaining is not None and self.rate(now):
-            self._correct(allowance.remaining, sent, now)
+        kept_to = self.rate(now)
+        if allowance.remaining is not None and kept_to:
+            self._correct(allowance.remaining, sent, kept_to, now)
 
     def refuse(self, sent: Sent, now: float, *, measures: bool = True) -> bool:
         """Take in that a request was refused for this limit; whether that tells anything new.
@@ -132,7 +133,7 @@ class Pace:
         self.part = portion
         self.share = None if found and rate else rate
         if found and rate:
-            self.found.allotted(rate, now, fresh=fresh)
+            self.found.allotted(rate, portion, now, fresh=fresh)
         elif self.known is not None:
             self.found.bound(self.known * portion, now)
 
@@ -152,34 +153,36 @@ class Pace:
         if rate:
             if self._reopened_at > -math.inf:  # after the last pause the bucket held all that it was thought to hold
                 self._burst_s = min(self._burst_s * _RECOVERY, _BURST_S)
-            self._level = min(rate * closed_s, self._most(rate))
+            # Who says when to come back has room for one request then, however little came in meanwhile.
+            self._level = min(max(rate * closed_s, self._usual * self.part), self._most(rate))
             self._looked = self._free_at = now
             self._told = False
             self._reopened_at = now
             self.found.paused(max(closed_s - self._burst_s, 0.0), now)
 
-    def _correct(self, remaining: float, sent: Sent, now: float) -> None:
+    def _correct(self, remaining: float, sent: Sent, rate: float, now: float) -> None:
         """What is left now: what was left then, what came in since, less what was sent since."""
-        rate = self.rate(now) or 0.0
         self._fill(rate, now)
         left = remaining * self.part + rate * (now - sent.at) - (self._total - sent.total)
-        if self._mistakes and now - self._mistaken_at > _FORGIVEN_S:
+        if self._mistakes and now - self._mistaken_at > max(_FORGIVEN_S, _FORGIVEN_REQUESTS * self._usual / rate):
             self._mistakes -= 1
             self._mistaken_at = now
         first, self._told = not self._told, self._mistakes < _MOST_MISTAKES
         if self._told:
             self._level += (left - self._level) * (1.0 if first else _BELIEF)
-            self._level = min(self._level, max(remaining * self.part, self._most(rate) + self._reserve()))
+            self._level = min(self._level, max(remaining * self.part, self._most(rate) + self._reserve(rate)))
 
     def _pace(self, now: float) -> float:
         rate = self.rate(now)
         return math.inf if rate is None else rate
 
-    def _reserve(self) -> float:
-        return _RESERVE * self._usual * min(self._mistakes, _MOST_RESERVED) if self._told else 0.0
+    def _reserve(self, rate: float) -> float:
+        whole = rate / max(self.part, _LEAST_PART)
+        each = min(_RESERVE * self._usual, _RESERVE_S * whole)
+        return each * min(self._mistakes, _MOST_RESERVED) if self._told else 0.0
 
     def _fill(self, rate: float, now: float) -> None:
-        most = max(self._most(rate) + self._reserve(), self._level)
+        most = max(self._most(rate) + self._reserve(rate), self._level)
         self._level = min(self._level + rate * (now - self._looked), most)
         self._looked = now
 

@@ -218,6 +218,20 @@ def test_what_one_found_is_everybody_s_and_counts_what_the_others_used(connectio
     assert newcomer.share.requests_from == "refusals"
 
 
+def test_what_one_found_of_its_portion_stands_for_the_portions_of_those_who_have_said_nothing_yet(
+    connection: psycopg.Connection,
+) -> None:
+    first, second = some(connection, 2)
+    for _ in range(4):
+        first.renew(demand=64)
+        second.renew(demand=64)
+        a_second_passes(connection)
+    assert first.share.portion == pytest.approx(1 / 2)
+
+    found = first.renew(demand=64, accepted=100, found_requests=300.0).endpoint_requests_per_minute
+    assert found == pytest.approx(600)
+
+
 def test_what_one_found_is_not_more_than_was_accepted_of_it(connection: psycopg.Connection) -> None:
     first, second = some(connection, 2)
     first.renew(demand=64)

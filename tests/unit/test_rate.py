@@ -75,6 +75,33 @@ def test_limits_of_other_kinds_are_kept_too(update: dict[str, object], time_vs_i
     _assert_kept(Night(plan=plan), time_vs_ideal=time_vs_ideal, refused_share=0.10)
 
 
+@pytest.mark.parametrize("headers", [Dialect.OPENAI, Dialect.ANTHROPIC])
+@pytest.mark.parametrize("a_minute", [6, 15, 30, 60])
+def test_a_low_limit_that_headers_tell_is_used_and_hardly_passed(a_minute: int, headers: Dialect) -> None:
+    """One request at a time fits in: on its way, the next one comes a moment too early as often as not."""
+    for plan in (LimitPlan(requests_per_minute=a_minute), LimitPlan(tokens_per_minute=a_minute * (TOKENS_IN + 60))):
+        night = Night(plan=plan.model_copy(update={"headers": headers}), customers=100)
+        _assert_kept(night, time_vs_ideal=1.1, refused_share=0.08)
+
+
+def test_whoever_was_told_when_to_come_back_has_room_for_one_request_then() -> None:
+    pace = Pace(0.0)
+    sent = pace.send(1.0, 0.0)
+    pace.hear(Allowance(limit=6, remaining=0), sent, 0.0, refused=True)
+    pace.refuse(sent, 0.0)
+    pace.reopen(1.0, closed_s=1.0)
+    assert pace.wait(1.0, 1.0) == 0.0
+    pace.send(1.0, 1.0)
+    assert pace.wait(1.0, 1.0) == pytest.approx(10, rel=0.1)
+
+
+@pytest.mark.parametrize("a_minute", [30, 60, 100, 600])
+def test_a_window_that_is_used_up_without_a_word_is_used_again_when_it_opens(a_minute: int) -> None:
+    """Nothing at all is let in until it does, which says nothing of the rate."""
+    plan = LimitPlan(requests_per_minute=a_minute, window_seconds=60, retry_after=False)
+    _assert_kept(Night(plan=plan, customers=round(a_minute * 6.5)), time_vs_ideal=1.2, refused_share=0.3)
+
+
 @pytest.mark.parametrize("headers", [Dialect.OPENAI, Dialect.OFF])
 def test_answers_from_a_moment_to_twenty_seconds_leave_no_gap(headers: Dialect) -> None:
     plan = SCENARIOS["requests"].model_copy(update={"headers": headers})
@@ -165,25 +192,36 @@ def test_a_word_of_what_is_left_that_is_never_true_is_not_believed_for_ever() ->
 @pytest.mark.parametrize("a_minute", [0.1, 6.0, 30.0])
 def test_a_rate_that_was_found_far_too_low_grows_though_it_is_shared_every_second(a_minute: float) -> None:
     found, now, rate = FoundRate(), 1_000.0, None
-    found.allotted(a_minute / 60, now, fresh=False)
+    found.allotted(a_minute / 60, 1.0, now, fresh=False)
     for _ in range(90):
         now += 1.1
         rate = found.at(now)
         assert rate is not None
         found.in_the_way(now)
-        found.allotted(rate, now + 0.005, fresh=True)
+        found.allotted(rate, 1.0, now + 0.005, fresh=True)
     assert rate is not None
     assert rate > 10
 
 
 def test_a_shared_rate_is_taken_as_it_is_and_goes_on_where_it_was() -> None:
     found = FoundRate()
-    found.allotted(2.0, 0.0, fresh=True)
+    found.allotted(2.0, 1.0, 0.0, fresh=True)
     for now in (1.0, 5.0, 8.0):
         rate = found.at(now)
         assert rate is not None
-        found.allotted(rate / 3, now, fresh=True)
+        found.allotted(rate / 3, 1.0, now, fresh=True)
         assert found.at(now) == pytest.approx(rate / 3)
+
+
+@pytest.mark.parametrize(("portion", "held_s"), [(1.0, 4.8), (0.25, 2.5), (0.5, 2.5), (0.01, 2.5)])
+def test_how_long_a_rate_is_held_to_goes_by_the_whole_of_it(portion: float, held_s: float) -> None:
+    """A process of four waits no four times as long: what the others are refused teaches it as well."""
+    found, whole = FoundRate(), 2.5 if portion == 1 else 10.0
+    found.allotted(whole * portion, portion, 0.0, fresh=True)
+    held, grown = found.at(held_s - 0.01), found.at(held_s + 0.5)
+    assert held is not None
+    assert grown is not None
+    assert held <= whole * portion < grown
 
 
 def test_a_found_limit_that_is_lifted_is_left_behind_however_far() -> None:
@@ -202,7 +240,7 @@ def test_a_found_limit_that_is_lifted_is_left_behind_however_far() -> None:
 
 def test_a_found_limit_that_nobody_is_held_up_by_does_not_grow_without_end() -> None:
     found = FoundRate()
-    found.allotted(1.0, 0.0, fresh=True)
+    found.allotted(1.0, 1.0, 0.0, fresh=True)
     assert found.at(1e6) == pytest.approx(20, rel=0.05)
 
 
