@@ -142,6 +142,7 @@ class Admission:
             if permit is not None:
                 permit.end(AnswerRecord(), _NEVER_SENT)
             raise
+        passed.asks()
         return Leave(route, prompt, offer, passed, permit, self._budget, bound)
 
 

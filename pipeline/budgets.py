@@ -281,7 +281,8 @@ def _spent(caps: Caps, standing: Standing, bound: Spend) -> BudgetSpentError:
 
 def _too_little(name: str, spent: str, bound: str) -> BudgetSpentError:
     return BudgetSpentError(
-        f"{name} is spent: {spent}, and the next request can come to {bound}: raise it, then `recstream resume`"
+        f"{name} is spent: {spent}, and the next request can come to {bound}: raise it, then `recstream resume`, "
+        "or `recstream recommend` anew for one customer"
     )
 
 

@@ -11,14 +11,14 @@ import openai
 from aiohttp.http_exceptions import HttpProcessingError
 
 from pipeline.errors import AnswerCutError, EndpointRefusedError, EndpointUnreachableError, first_line
-from pipeline.refusals import SOMEWHERE, refusal_of, retry_after_of
+from pipeline.refusals import OWN_SETTINGS, SOMEWHERE, SettingNames, refusal_of, retry_after_of
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
 @contextmanager
-def asking(base_url: str, connect_timeout_s: float) -> Iterator[None]:
-    """For the time until an answer begins.
+def asking(base_url: str, connect_timeout_s: float, names: SettingNames = OWN_SETTINGS) -> Iterator[None]:
+    """For the time until an answer begins. `names` are the settings that advice names.
 
     Raises:
         EndpointRefusedError (or one of its kinds): the endpoint answered with an error status.
@@ -28,7 +28,7 @@ def asking(base_url: str, connect_timeout_s: float) -> Iterator[None]:
         yield
     except openai.APIStatusError as error:
         refusal = refusal_of(error.body, status=error.status_code, retry_after=retry_after_of(error.response.headers))
-        raise _named(refusal, base_url) from error
+        raise _named(refusal, base_url, names) from error
     except (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:
         # A ValueError: a host whose name cannot be one.
         refused = _refused_without_words(error)
@@ -38,23 +38,23 @@ def asking(base_url: str, connect_timeout_s: float) -> Iterator[None]:
                 status=refused.status_code,
                 retry_after=retry_after_of(refused.headers),
             )
-            raise _named(refusal, base_url) from error
+            raise _named(refusal, base_url, names) from error
         if isinstance(error, TimeoutError):
             raise  # of the block's own
         if _is_timeout(error):
             raise EndpointUnreachableError(
-                f"no connection to {base_url} in {connect_timeout_s:g} s: check OPENAI_BASE_URL, and that it runs (see "
-                "connect_timeout_s)"
+                f"no connection to {base_url} in {connect_timeout_s:g} s: check {names.base_url}, and that it runs "
+                "(see connect_timeout_s)"
             ) from error
         raise EndpointUnreachableError(
-            f"no answer from {base_url}: {_root_cause(error)}; check OPENAI_BASE_URL, and that it runs",
+            f"no answer from {base_url}: {_root_cause(error)}; check {names.base_url}, and that it runs",
             sent=_may_have_been_sent(error),
         ) from error
 
 
 @contextmanager
-def reading(base_url: str) -> Iterator[None]:
-    """For the time while an answer is read.
+def reading(base_url: str, names: SettingNames = OWN_SETTINGS) -> Iterator[None]:
+    """For the time while an answer is read. `names` are the settings that advice names.
 
     Raises:
         EndpointRefusedError (or one of its kinds): one that was found in the answer, which now says where.
@@ -63,7 +63,7 @@ def reading(base_url: str) -> Iterator[None]:
     try:
         yield
     except EndpointRefusedError as refusal:
-        raise _named(refusal, base_url) from refusal.__cause__
+        raise _named(refusal, base_url, names) from refusal.__cause__
     except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
         raise AnswerCutError(f"the stream from {base_url} broke off: {_root_cause(error)}") from error
 
@@ -73,11 +73,11 @@ def without_credentials(text: str) -> str:
     return _CREDENTIALS.sub("", text)
 
 
-def _named(refusal: EndpointRefusedError, base_url: str) -> EndpointRefusedError:
-    """The refusal, saying where it came from: who reads an answer does not know that."""
+def _named(refusal: EndpointRefusedError, base_url: str, names: SettingNames) -> EndpointRefusedError:
+    """The refusal, saying where it came from and where that is set: who reads an answer does not know that."""
     message = str(refusal)
     if message.startswith(SOMEWHERE):
-        refusal.args = (base_url + message.removeprefix(SOMEWHERE),)
+        refusal.args = (base_url + names.put_into(message.removeprefix(SOMEWHERE)),)
     return refusal
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pipeline.errors import ConfigurationError
 from pipeline.offline_ranker.process import offline_ranker
+from pipeline.refusals import SettingNames
 from pipeline.settings import OFFLINE_MODEL, Settings
 from pipeline.streaming import Endpoint
 from pipeline.terms import StructuredOutput, Terms
@@ -72,7 +73,17 @@ def fallback_endpoint(settings: Settings, own: Endpoint) -> Endpoint | None:
             f"the fallback is {own.model} at {own.address} too, as the run's own way is: name another fallback_model, "
             "fallback_base_url or fallback_api_key, or none"
         )
-    return fallback
+    return replace(fallback, names=_names_of_fallback(settings, own))
+
+
+def _names_of_fallback(settings: Settings, own: Endpoint) -> SettingNames:
+    """What it does not have from the run's own way is set by settings of its own."""
+    elsewhere = settings.fallback_base_url is not None and settings.fallback_base_url != own.base_url
+    return SettingNames(
+        api_key="RECSTREAM_FALLBACK_API_KEY" if elsewhere or settings.fallback_api_key else own.names.api_key,
+        base_url="RECSTREAM_FALLBACK_BASE_URL" if settings.fallback_base_url else own.names.base_url,
+        model="RECSTREAM_FALLBACK_MODEL" if settings.fallback_model else own.names.model,
+    )
 
 
 def varied_endpoint(settings: Settings, own: Endpoint, model: str | None, temperature: float | None) -> Endpoint:

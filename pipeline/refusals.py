@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -55,6 +56,30 @@ _WAIT = re.compile(rf"(?:try again|retry) (?:in|after) ((?:{_AMOUNT} ?){{1,3}})"
 _WAIT_PART = re.compile(_AMOUNT, re.ASCII | re.IGNORECASE)
 _TOO_LARGE = re.compile(r"\brequest (?:is )?too large\b", re.IGNORECASE)  # OpenAI's 429 that no waiting cures
 _UNIT_S = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class SettingNames:
+    """The settings that say which endpoint is asked, as advice names them: those of a fallback are others."""
+
+    api_key: str = "OPENAI_API_KEY"
+    base_url: str = "OPENAI_BASE_URL"
+    model: str = "RECSTREAM_MODEL"
+
+    def put_into(self, message: str) -> str:
+        """A refusal's message with these names in its advice, which stands last; the endpoint's words stay."""
+        said, bracket, advice = message.rpartition(" (")
+        for usual, ours in (
+            (OWN_SETTINGS.api_key, self.api_key),
+            (OWN_SETTINGS.base_url, self.base_url),
+            (OWN_SETTINGS.model, self.model),
+        ):
+            advice = advice.replace(usual, ours)
+        return said + bracket + advice
+
+
+OWN_SETTINGS = SettingNames()
+"""Those of a run's own endpoint."""
 
 
 def refusal_of(

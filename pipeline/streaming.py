@@ -32,6 +32,7 @@ from pipeline.errors import (
 from pipeline.foreign_errors import asking, reading, without_credentials
 from pipeline.pricing.token_counts import estimated_request_tokens, estimated_tokens
 from pipeline.prompts import Prompt
+from pipeline.refusals import OWN_SETTINGS, SettingNames
 from pipeline.retrying.said_refusals import MOST_SAID
 from pipeline.terms import Offer, Terms, parameters
 
@@ -57,7 +58,7 @@ def ignored(status: int, headers: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the model is asked, and with what patience. Times are in seconds."""
+    """Where the model is asked, and with what patience. Times are in seconds; `names` are the settings that say so."""
 
     base_url: str
     api_key: str = field(repr=False)
@@ -69,6 +70,7 @@ class Endpoint:
     answer_timeout_s: float
     terms: Terms = field(repr=False, compare=False)
     is_offline_ranker: bool = False
+    names: SettingNames = field(default=OWN_SETTINGS, repr=False, compare=False)
 
     @property
     def provenance(self) -> Provenance:
@@ -109,7 +111,7 @@ async def check_endpoint(client: AsyncOpenAI, endpoint: Endpoint) -> None:
         EndpointFatalError: the key is refused, or a web page answers. An endpoint without a list of models passes.
     """
     try:
-        with asking(endpoint.address, endpoint.connect_timeout_s):
+        with asking(endpoint.address, endpoint.connect_timeout_s, endpoint.names):
             await _ask_for_models(client, endpoint)
     except EndpointRefusedError as refusal:
         _hide_key(refusal, endpoint.api_key)
@@ -189,7 +191,7 @@ async def _answer(
     patience = Patience(endpoint.first_byte_timeout_s, endpoint.idle_timeout_s, endpoint.answer_timeout_s, begin)
     reader = AnswerReader(endpoint.address)
     try:
-        with reading(endpoint.address):
+        with reading(endpoint.address, endpoint.names):
             async with _opened(client, endpoint, _request(endpoint, prompt, offer), record, patience, heard) as body:
                 while not reader.done and (chunk := await _next_bytes(body, reader)):
                     if record.first_byte_s is None:
@@ -228,7 +230,7 @@ async def _opened(
     """The body of the answer to one request."""
     record.first_byte_s, record.status, record.request_id = None, None, None
     try:
-        with asking(endpoint.address, endpoint.connect_timeout_s):
+        with asking(endpoint.address, endpoint.connect_timeout_s, endpoint.names):
             async with asyncio.timeout_at(patience.first_byte_by):
                 response = await _send(client, request)
     except EndpointRefusedError as refusal:

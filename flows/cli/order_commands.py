@@ -107,7 +107,7 @@ def _order(
     if as_json:
         print_json(given)
     else:
-        console().print(_told(given), markup=False)
+        console().print(_told(given, heard), markup=False)
     if heard is None or _obeyed(given, heard):
         return 0
     notes().print(f"recstream: after {PATIENCE_S:.0f} s {_open_question(heard)}", markup=False)
@@ -143,14 +143,22 @@ def _open_question(heard: Heard) -> str:
     return "the run had not ended: see `recstream status`"
 
 
-def _told(given: Given) -> str:
+def _told(given: Given, heard: Heard | None) -> str:
     if not given.alive and given.kind in (OrderKind.DRAIN, OrderKind.CANCEL):
         return f"Run {given.run_id}: {_DIED}"
-    if not given.processes:
-        who = "No process works on it now: whichever does next obeys."
-    else:
-        who = f"{_processes(given.processes)} will obey within 5 s."
-    return f"Run {given.run_id} {_what(given)}. {who}"
+    return f"Run {given.run_id} {_what(given)}. {_who_obeys(given, heard)}"
+
+
+def _who_obeys(given: Given, heard: Heard | None) -> str:
+    """Who will obey, or, where that was waited for, who does."""
+    if heard is not None and not heard.state.goes_on:
+        return "It has ended."
+    if not (heard or given).processes:
+        return "No process works on it now: whichever does next obeys."
+    if heard is None:
+        return f"{_processes(given.processes)} will obey within 5 s."
+    obeying = heard.processes - heard.unaware
+    return f"{_processes(obeying)} obey{'s' if obeying == 1 else ''}."
 
 
 def _what(given: Given) -> str:

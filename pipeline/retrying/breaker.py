@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import random
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -18,12 +19,21 @@ class Breaker:
     """One for each endpoint in a process. It asks nothing by itself: whoever is let through is the probe.
 
     `name` is the endpoint as messages show it. `patience_s` is for how long it may answer nobody.
+    `clock` tells seconds, and never goes back.
     """
 
-    def __init__(self, name: str, patience_s: float, *, draw: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        name: str,
+        patience_s: float,
+        *,
+        draw: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = name
         self.patience_s = patience_s
         self._draw = draw
+        self._clock = clock
         self._circuit = Circuit()
         self._waiting: deque[asyncio.Future[Pass]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -38,7 +48,7 @@ class Breaker:
     @property
     def is_ready(self) -> bool:
         """Whether `admit` would let somebody through at once: for anything, or to find out whether it is back."""
-        return self._out is None and not self._is_waited_for and self._circuit.wait_s(_now()) == 0
+        return self._out is None and not self._is_waited_for and self._circuit.wait_s(self._clock()) == 0
 
     @property
     def is_out(self) -> bool:
@@ -84,7 +94,7 @@ class Breaker:
         return bool(self._waiting)
 
     def _let_through(self) -> "Pass":
-        return Pass(self, self._circuit.enter())
+        return Pass(self, self._circuit.enter(), self._clock)
 
     def _require_hope(self) -> None:
         if self._out is not None:
@@ -103,9 +113,9 @@ class Breaker:
         except EndpointClosedError as closed:
             self._turn_away(str(closed))
             return
-        while self._is_waited_for and self._circuit.wait_s(_now()) == 0:
+        while self._is_waited_for and self._circuit.wait_s(self._clock()) == 0:
             self._waiting.popleft().set_result(self._let_through())
-        wait_s = self._circuit.wait_s(_now())
+        wait_s = self._circuit.wait_s(self._clock())
         if self._is_waited_for and wait_s < math.inf:
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._wake)
 
@@ -126,18 +136,19 @@ class Breaker:
             _log.info("%s answers again", self.name)
         self._wake()
 
-    def note_end(self, probe: int, problem: AnswerError | None, case: Case) -> None:
-        """An attempt has ended without a row. Passes tell this, nobody else."""
+    def note_end(self, probe: int, asked_at: float, problem: AnswerError | None, case: Case) -> None:
+        """An attempt that asked at `asked_at` has ended without a row. Passes tell this, nobody else."""
         if problem is None or not _is_silence(problem, case):
             self._note_life(problem)
             return
         was_open = self._circuit.is_open
         self._last_problem = problem
-        self._circuit.note_silence(_now())
+        now = self._clock()
+        self._circuit.note_silence(now, asked_at)
         if isinstance(problem, RateLimitedError) and not self._is_away:
             self._circuit.note_life()
             return
-        self._circuit.note_failure(_now(), self._draw(), probe)
+        self._circuit.note_failure(now, self._draw(), probe, asked_at)
         if not was_open and self._circuit.is_open:
             _log.warning("%s answers nobody, and is asked by one at a time until it does: %s", self.name, problem)
 
@@ -160,11 +171,17 @@ def _is_silence(problem: AnswerError, case: Case) -> bool:
 class Pass:
     """The leave to send one request. It ends once, by `end` or by `leave`; what comes after that is ignored."""
 
-    def __init__(self, breaker: Breaker, probe: int) -> None:
+    def __init__(self, breaker: Breaker, probe: int, clock: Callable[[], float]) -> None:
         self._breaker = breaker
         self._probe = probe
+        self._clock = clock
+        self._asked_at = clock()
         self._answered = False
         self._ended = False
+
+    def asks(self) -> None:
+        """The request is sent now: whoever was let through may have waited for other things since."""
+        self._asked_at = self._clock()
 
     def answered(self) -> None:
         """The first row is here: the endpoint does what it is there for."""
@@ -176,7 +193,7 @@ class Pass:
         """The attempt is over; `problem` is None if its answer ended well. Tell this before `Tries.judge` is asked."""
         nothing_was_sent = isinstance(problem, EndpointClosedError)
         if not self._ended and not self._answered and not nothing_was_sent:
-            self._breaker.note_end(self._probe, problem, case)
+            self._breaker.note_end(self._probe, self._asked_at, problem, case)
         self.leave()
 
     def leave(self) -> None:
@@ -184,7 +201,3 @@ class Pass:
         if not self._ended:
             self._ended = True
             self._breaker.note_leave(self._probe)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

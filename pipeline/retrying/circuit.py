@@ -8,6 +8,7 @@ FAILURES_IN_A_ROW: Final = 5
 """So many failures of the endpoint's own, without one answer between them, open the circuit."""
 LONGEST_PAUSE_S: Final = 30.0
 _FIRST_PAUSE_S: Final = 0.5
+_QUIET_S: Final = 120.0  # longer than any pause: nobody asked meanwhile, as in a run that a person has paused
 
 
 @dataclass(slots=True)
@@ -69,15 +70,18 @@ class Circuit:
             self.is_open, self._probe, self._pauses = False, 0, 0
             self._room = self._in_flight + 1
 
-    def note_silence(self, now: float) -> None:
-        """Somebody was not answered, for whatever reason."""
-        if self.unanswered_since is None:
+    def note_silence(self, now: float, asked_at: float = -math.inf) -> None:
+        """Somebody was not answered, for whatever reason, who asked at `asked_at`.
+
+        A time in which nobody asks is no part of an outage: after it another one begins.
+        """
+        if self.unanswered_since is None or asked_at - self._unanswered_until > _QUIET_S:
             self.unanswered_since = now
         self._unanswered_until = now
 
-    def note_failure(self, now: float, draw: float, probe: int) -> None:
-        """The endpoint failed somebody; tell this before he leaves."""
-        self.note_silence(now)
+    def note_failure(self, now: float, draw: float, probe: int, asked_at: float = -math.inf) -> None:
+        """The endpoint failed somebody who asked at `asked_at`; tell this before he leaves."""
+        self.note_silence(now, asked_at)
         self._failures += 1
         if self._is_out(probe) or (not self.is_open and self._failures >= FAILURES_IN_A_ROW):
             self.is_open, self._probe = True, 0

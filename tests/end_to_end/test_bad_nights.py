@@ -164,6 +164,11 @@ async def test_a_wrong_key_at_the_fallback_takes_out_the_fallback_alone(
     async with moody_endpoint(too_long) as moody, moody_endpoint(always(refusal(401, "no such key"))) as other:
         await serve(run, database_url, moody.endpoint(), fallback_base_url=other.base_url, fallback_model="other-model")
         assert other.asked_so_far <= 4, "those who were under way there when the first answer came"
+    advice = {
+        str(error).rpartition(" (")[2]
+        for (error,) in await read(engine, "SELECT error FROM llm_calls WHERE endpoint IS NOT NULL")
+    }
+    assert advice == {"check RECSTREAM_FALLBACK_API_KEY)"}
     assert await states(engine) == {"complete": len(CUSTOMERS) - 8, "failed": 8}
 
 
@@ -325,7 +330,8 @@ async def test_with_a_last_resort_every_customer_who_was_given_up_has_a_whole_sl
 ) -> None:
     only_one = Answer([text_event('{"i": 4, "s": 80}'), *saying("That is all.").steps])
     async with moody_endpoint(always(only_one)) as moody:
-        await serve(run, database_url, moody.endpoint(), attempts=1, last_resort="retrieval_order")
+        settings = {"last_resort": "retrieval_order", "candidate_order": "retrieval"}  # so that 4 is the fourth
+        await serve(run, database_url, moody.endpoint(), attempts=1, **settings)
     assert await states(engine) == ALL_COMPLETE
     assert await read(
         engine,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -10,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from pipeline.admission import Admission
 from pipeline.budgets import Budget, Caps, open_budget
 from pipeline.domain import AnswerRecord, CustomerId
-from pipeline.errors import BudgetSpentError
+from pipeline.errors import BudgetSpentError, EndpointUnreachableError
 from pipeline.orders import Hands, Order, StandingOrders
 from pipeline.prompts import Prompt
+from pipeline.retrying.breaker import Breaker
 from pipeline.retrying.failures import Case
 from pipeline.routes import Prices, Route, open_route
 from pipeline.runs import Run
@@ -84,6 +86,32 @@ async def test_a_request_that_was_left_gives_its_place_back_and_may_have_cost_al
 
     await may_be_asked(route)
     assert await read(engine, f"{SPENT} AND tokens >= 500")
+
+
+async def test_a_pause_that_is_ordered_while_somebody_waits_is_no_outage(
+    run: Run, route: Route, budget: Budget
+) -> None:
+    now, gone, hands = 0.0, EndpointUnreachableError("no answer"), Hands(run.run_id)
+    route = replace(route, breaker=Breaker("http://x/v1", 900.0, clock=lambda: now))
+    (await route.breaker.admit()).end(gone)
+    held = await route.limiter.admit(1)
+
+    async def ask() -> None:
+        async with Admission(hands, budget).admitted(PROMPT, [route], ()) as leave:
+            leave.end(AnswerRecord(), gone, Case())
+
+    asking = asyncio.create_task(ask())
+    async with asyncio.timeout(PATIENCE_S):
+        while route.limiter.report().demand < 2:  # noqa: ASYNC110 - that somebody waits is told by no event
+            await asyncio.sleep(0.01)
+        hands.obey(StandingOrders(pause=Order("somebody", datetime.now(UTC))), None)
+        held.end(AnswerRecord(), None)
+        while route.limiter.report().in_flight < 1:  # noqa: ASYNC110 - nor that he goes on
+            await asyncio.sleep(0.01)
+        now = 1_000.0
+        hands.obey(StandingOrders(), None)
+        await asking
+    assert not route.breaker.is_out
 
 
 @pytest.mark.parametrize("where", ["orders", "limiter"])

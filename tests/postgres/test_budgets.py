@@ -102,7 +102,7 @@ async def test_the_refusal_says_how_much_is_spent(database_url: str, run_id: Run
             await budget.reserve(BOUND)
     assert str(refused.value) == (
         "budget_per_run is spent: 0.18 of 0.25 EUR, and the next request can come to 0.1: raise it, then "
-        "`recstream resume`"
+        "`recstream resume`, or `recstream recommend` anew for one customer"
     )
 
 

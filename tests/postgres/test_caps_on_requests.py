@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.errors import BudgetSpentError, RecstreamError
@@ -23,7 +24,7 @@ from tests.fixtures.scripted_endpoint import (
     text_event,
     usage_event,
 )
-from tests.fixtures.shop import add_product, add_run, read, scalar
+from tests.fixtures.shop import add_product, add_run, change, comes_to, read, scalar
 
 PATIENCE_S = 60.0
 SPENT = "SELECT tokens FROM spending WHERE scope = 'run'"
@@ -95,3 +96,28 @@ async def test_what_a_broken_answer_said_of_its_tokens_is_not_its_last_word(
         (100, True, True)
     ]
     assert await number(engine, SPENT) >= asked * 500  # the bound, not what was said
+
+
+PAUSED = """
+CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock_shared(42); RETURN new; END $$;
+CREATE TRIGGER paused BEFORE INSERT ON llm_calls FOR EACH ROW EXECUTE FUNCTION pause()
+"""
+WAITS = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+
+
+async def test_an_attempt_that_is_cancelled_while_it_is_written_down_costs_nothing(
+    engine: AsyncEngine, admin: AsyncEngine, database_url: str, run: Run
+) -> None:
+    await change(admin, PAUSED)
+    async with moody_endpoint(always(Answer([]))) as moody:
+        async with admin.begin() as other:
+            await other.execute(text("SELECT pg_advisory_xact_lock(42)"))
+            serving = asyncio.create_task(serve(run, database_url, moody.endpoint(), token_budget_per_run=100_000))
+            await comes_to(admin, WAITS, answer=True)
+            assert await number(engine, SPENT) > 0
+            serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert moody.asked_so_far == 0
+    assert await number(engine, SPENT) == 0

@@ -128,6 +128,17 @@ def test_an_outage_counts_from_the_first_who_was_not_answered_to_the_last() -> N
     assert circuit.outage_s == 0
 
 
+@pytest.mark.parametrize(("asked_at", "outage_s"), [(99.0, 1000.0), (130.0, 1000.0), (999.0, 0.0)])
+def test_a_time_in_which_nobody_asks_is_no_part_of_an_outage(asked_at: float, outage_s: float) -> None:
+    """Whoever asked before the last one failed, or soon after, has waited ever since; a paused run asks nobody."""
+    circuit = broken(Circuit(), now=0.0)
+    circuit.note_silence(100.0, asked_at=20.0)
+    circuit.note_failure(1000.0, 0.0, 0, asked_at=asked_at)
+    assert circuit.outage_s == outage_s
+    circuit.note_silence(1060.0, asked_at=1030.0)
+    assert circuit.outage_s == outage_s + 60
+
+
 @given(st.lists(st.sampled_from(["enter", "answer", "life", "fail", "leave"]), max_size=80), st.randoms())
 def test_it_never_shuts_itself_up_for_good(deeds: Iterable[str], chance: random.Random) -> None:
     circuit, now = Circuit(), 0.0
@@ -296,6 +307,21 @@ async def test_who_waits_for_an_endpoint_that_is_taken_out_is_told() -> None:
     with pytest.raises(EndpointClosedError, match="model gone"):
         await waiting
     probe.leave()
+
+
+async def test_between_two_failures_a_paused_run_is_no_outage() -> None:
+    now = 0.0
+    held = Breaker("http://x/v1", 900.0, draw=lambda: 0.0, clock=lambda: now)
+    (await held.admit()).end(GONE)
+    leave = await held.admit()
+    now = 901.0
+    leave.asks()
+    leave.end(GONE)
+    assert not held.is_out
+    leave = await held.admit()
+    now = 1802.0
+    leave.end(GONE)
+    assert held.is_out
 
 
 async def test_a_pass_ends_once() -> None:
