@@ -1,9 +1,11 @@
-"""Both flows served together by one process, the nightly one on its schedule."""
+"""All flows served together by one process, the nightly one on its schedule."""
 
 from prefect import aserve
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.schedules import Cron, Schedule
 
+from flows.candidates import candidates
+from flows.evaluation import evaluation
 from flows.nightly import nightly
 from flows.on_demand import on_demand
 from pipeline.errors import ConfigurationError
@@ -25,8 +27,10 @@ def schedule_of(cron: str, time_zone: str) -> Schedule:
 
 
 async def serve_flows(schedule: Schedule) -> None:
-    """Register both deployments with the server in reach and run what it schedules, until cancelled."""
+    """Register the deployments with the server in reach and run what it schedules, until cancelled."""
     await aserve(
         await nightly.ato_deployment("nightly", schedule=schedule, concurrency_limit=_ONE_NIGHT_AT_A_TIME),
         await on_demand.ato_deployment("on-demand"),
+        await candidates.ato_deployment("candidates"),
+        await evaluation.ato_deployment("evaluation"),
     )

@@ -21,13 +21,14 @@ async def nightly(parameters: NightlyParameters | None = None) -> State[Any]:
     """Plan the shards (or take up an earlier run's), serve one after another, and say truly how it ended."""
     wanted = parameters or NightlyParameters()
     async with open_night(load_settings()) as night:
+        remark = None if wanted.resume else await night.build_candidates(get_run_logger().info)
         run = await night.take_up(RunId(wanted.resume)) if wanted.resume else await _planned(night, wanted)
         if run.state is not RunState.FINISHED:
             async with night.working_on(run) as services:
                 for shard, customers in (await shards_of(night.engine, run, wanted.left)).items():
                     named = recommend_shard.with_options(task_run_name=f"shard {shard}: {customers} customers")
                     await named(services, run, shard, wanted)
-        return verdict(await summarise(night.engine, run.run_id))
+        return verdict(await summarise(night.engine, run.run_id), remark)
 
 
 async def _planned(night: Night, wanted: NightlyParameters) -> Run:
@@ -43,11 +44,16 @@ async def recommend_shard(services: RunServices, run: Run, shard: int, wanted: N
     return Completed(message=told)
 
 
-def verdict(summary: RunSummary) -> State[Any]:
-    """Prefect's state for what the ledger says: failed too where its gates keep the night from its readers."""
+def verdict(summary: RunSummary, remark: str | None = None) -> State[Any]:
+    """Prefect's state for what the ledger says: failed too where its gates keep the night from its readers.
+
+    The remark is on what the night went on without.
+    """
     told = f"run {summary.run_id}: {summary.complete:,} of {summary.customers:,} customers, {summary.rows:,} rows"
     if summary.unchanged:
         told += f", {summary.unchanged:,} skipped (unchanged)"
+    if remark is not None:
+        told += f"; {remark}"
     if summary.left or summary.kept_back:
         return Failed(message=f"{told}; {summary.reason}", data=summary)
     return Completed(message=told, data=summary)

@@ -1,10 +1,11 @@
 """What the flows may be told. An unknown parameter is refused, so that a misspelt one never passes in silence."""
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.domain import SlateState
 from pipeline.runs import LEFT
@@ -44,9 +45,43 @@ class NightlyParameters(BaseModel):
         return self
 
 
+class CandidatesParameters(BaseModel):
+    """Parameters of the flow that builds candidates."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    as_of: datetime | None = Field(default=None, description="From what happened up to this moment; now by default.")
+    method: Literal["auto", "sql", "scipy"] | None = Field(default=None, description="Instead of the setting.")
+
+    @field_validator("as_of")
+    @classmethod
+    def _with_zone(cls, moment: datetime | None) -> datetime | None:
+        if moment is not None and moment.tzinfo is None:
+            raise ValueError("as_of needs a zone, as in 2026-11-23T03:00:00+01:00")
+        return moment
+
+
 class OnDemandParameters(BaseModel):
     """Parameters of the on-demand flow."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     customer_id: str = Field(min_length=1, max_length=200, description="The customer to serve now.")
+
+
+class EvaluationParameters(BaseModel):
+    """Parameters of the evaluation flow."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    as_of: str | None = Field(default=None, description="Where the targets begin; else as late as can be.")
+    days: Annotated[int, Field(ge=1, le=366)] = Field(
+        default=30, description="For how many days purchases are targets."
+    )
+    candidates_only: bool = Field(
+        default=False, description="Only what is among the candidates: no measures of slates."
+    )
+    runs: Annotated[tuple[str, ...], Field(max_length=2)] = Field(
+        default=(), description="A run to measure, or two to hold against each other: ids, or RUN:VARIANT."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(default=1, description="Of the resamples that give the intervals.")

@@ -38,6 +38,8 @@ NIGHT_LOCK = "recstream: one nightly run at a time"
 """The advisory lock of nightly runs, which a migration takes as well."""
 PUBLISHING_LOCK = "recstream: publishing"
 """Whoever changes what readers see holds this advisory lock, and so does whoever drops rows that they may see."""
+HISTORIES_LOCK = "recstream: purchases are read"
+"""Shared by whoever writes or drops what candidates know of purchases; who erases a customer has it alone."""
 
 
 @cache

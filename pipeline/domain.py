@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import NewType
+from typing import Literal, NewType
 from uuid import UUID
 
 CustomerId = NewType("CustomerId", str)
@@ -118,6 +118,65 @@ class Product:
     brand: str | None = None
     category: str | None = None
     price: float | None = None
+
+
+class FoundBy(StrEnum):
+    """What brought a product among a customer's candidates."""
+
+    NEIGHBOURS = "neighbours"  # buyers of what he has purchased bought it too
+    REPEAT = "repeat"  # he has purchased it, and buys such things again
+    POPULAR = "popular"
+    NEWCOMER = "newcomer"  # hardly anybody has purchased it yet, and it is like what he has purchased
+    PINNED = "pinned"  # by the shop, or by his own list
+    CATALOG = "catalog"  # there are no more products than places
+
+
+class Rule(StrEnum):
+    """Why a product that was found is no candidate all the same."""
+
+    BOUGHT = "bought"  # within the time in which nobody wants it again
+    OUT_OF_STOCK = "out_of_stock"
+    HIDDEN = "hidden"
+    PRICE_BAND = "price_band"  # of the customer
+    REFUSED = "refused"  # he said not interested, not long ago
+    EXCLUDED_BRAND = "excluded_brand"  # by the customer
+    EXCLUDED_CATEGORY = "excluded_category"  # by the customer
+    BANNED = "banned"  # by the shop
+    TOO_MANY_OF_BRAND = "too_many_of_brand"
+    TOO_MANY_OF_CATEGORY = "too_many_of_category"
+
+
+CandidateOrder = Literal["shuffled", "retrieval", "windows"]
+"""In which the model is shown the candidates: in any; best first; best first by windows, and in any within each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One product worth ranking for one customer. Scores of different sources are not comparable."""
+
+    product: Product
+    score: float
+    found_by: FoundBy
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The candidates of one customer, best first, and what the rules took out.
+
+    `offered` are the same products in the order in which the model is shown them: so many neighbours of `found` as
+    `interchangeable` says may be shown in any order, the first of them, the next, and so on.
+    """
+
+    found: tuple[Candidate, ...]
+    offered: tuple[Product, ...]
+    as_of: datetime
+    build_id: int | None = None  # None: found without a build
+    removed: tuple[tuple[Rule, ProductId], ...] = ()
+    interchangeable: int = 1
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
+from pipeline.database import HISTORIES_LOCK
 from pipeline.domain import CustomerId
 from pipeline.errors import RunConflictError
 from pipeline.mentions import Mentions
@@ -129,14 +130,17 @@ def _place_in_order(table: OurTable) -> tuple[int, bool]:
 
 
 def _hold_runs(connection: psycopg.Connection) -> None:
-    """Until the transaction ends no run is planned (which would give him a slate again) and nothing is published."""
+    """Until the transaction ends no run is planned (it would give him a slate), nothing published or built."""
     connection.execute("SELECT set_config('lock_timeout', %s, true)", [_RUNS_PATIENCE])
     try:
         hold_publishing(connection)
         connection.execute("LOCK TABLE runs IN SHARE ROW EXCLUSIVE MODE")
+        # whoever builds candidates either has read his purchases, and we delete what came of them, or sees none
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [HISTORIES_LOCK])
     except psycopg.errors.LockNotAvailable as error:
         raise RunConflictError(
-            f"a run is being planned or published for more than {_RUNS_PATIENCE}: nothing was erased, try again later"
+            f"a run is being planned or published, or candidates built, for more than {_RUNS_PATIENCE}: nothing was "
+            "erased, try again later"
         ) from error
 
 

@@ -6,6 +6,7 @@
     │   └── UnknownCustomerError
     ├── UnfinishedRunError            a run broke off with the database it stands in; `resume` goes on with it
     ├── RunConflictError              another run holds the night, or the run is in the wrong state
+    ├── BuildFailedError              candidates could not be built; those in service stay
     ├── RunHaltedError                the run is to take no more customers: drained or cancelled by a person
     │   └── BudgetSpentError          the next request could pass a cap on money or tokens
     ├── DatabaseError                 Postgres refused a statement that should have worked
@@ -55,6 +56,10 @@ class UnfinishedRunError(RecstreamError):
 
 class RunConflictError(RecstreamError):
     """Another run holds the night, or the run is not in a state that allows this."""
+
+
+class BuildFailedError(RecstreamError):
+    """Candidates could not be built, for a reason that is not the database's; those in service stay."""
 
 
 class RunHaltedError(RecstreamError):

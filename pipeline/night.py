@@ -2,12 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pipeline.candidates.building import build_candidates
+from pipeline.candidates.builds import stays_in_service
+from pipeline.candidates.recipe import load_recipe
 from pipeline.database import open_engine
 from pipeline.domain import RunId, RunKind, RunState
 from pipeline.errors import (
@@ -69,6 +73,24 @@ class Night:
             unchanged_max_age_days=0 if refresh else self.settings.unchanged_max_age_days,
             currency=self.ways.caps.currency,
         )
+
+    async def build_candidates(self, tell: Callable[[str], None]) -> str | None:
+        """Build candidates anew, unless those in service are to stay for some more nights; if it fails, why.
+
+        The night goes on then, with those of before, whatever it was that failed.
+
+        Raises:
+            ConfigurationError: the recipe cannot be used.
+        """
+        recipe = load_recipe(self.settings.candidate_recipe)
+        build = partial(build_candidates, self.url, recipe, method=self.settings.candidate_method, tell=tell)
+        try:
+            if not await stays_in_service(self.engine, recipe, self.settings.candidates_every_days):
+                await asyncio.to_thread(build)  # long statements: the heartbeat goes on meanwhile
+        except RecstreamError as error:
+            _log.warning("%s; the night goes on with those of before", error)
+            return str(error)
+        return None
 
     async def take_up(self, run_id: RunId) -> Run:
         """An earlier run, to go on with the customers whose slates are not complete.

@@ -2,18 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from pipeline.admission import Admission, Leave, calibrated
 from pipeline.domain import (
     AnswerRecord,
+    Candidates,
     CommittedRecommendation,
     CustomerId,
     Ending,
     Outcome,
-    Product,
     Profile,
     SlateState,
 )
@@ -61,7 +61,7 @@ class SlateServices:
 
 
 async def recommend(
-    profile: Profile, candidates: Sequence[Product], services: SlateServices
+    profile: Profile, candidates: Candidates, services: SlateServices
 ) -> AsyncGenerator[CommittedRecommendation]:
     """Yield each recommendation once it is durable; go on where an earlier try broke off.
 
@@ -82,7 +82,7 @@ async def recommend(
 
 
 async def _opened(
-    profile: Profile, candidates: Sequence[Product], services: SlateServices
+    profile: Profile, candidates: Candidates, services: SlateServices
 ) -> AsyncGenerator[CommittedRecommendation]:
     course = services.course_of(profile.customer_id)
     slate = await services.ledger.open(profile.customer_id, candidates, services.slate_size, course.variant)
@@ -101,7 +101,7 @@ async def _opened(
 
 
 async def _attempts(
-    profile: Profile, candidates: Sequence[Product], slate: Slate, course: Course, services: SlateServices
+    profile: Profile, candidates: Candidates, slate: Slate, course: Course, services: SlateServices
 ) -> AsyncGenerator[CommittedRecommendation]:
     """One request after another for the rows that are missing, as the table of failures says."""
     tries = Tries(services.attempts, services.retry_budget)
@@ -139,12 +139,12 @@ class _Attempt:
     def __init__(
         self,
         profile: Profile,
-        candidates: Sequence[Product],
+        candidates: Candidates,
         slate: Slate,
         course: Course,
         services: SlateServices,
     ) -> None:
-        self._candidates = remaining(candidates, slate.placed)
+        self._candidates = remaining(candidates.offered, slate.placed)
         self._prompt: Prompt = compose(course.templates, profile.as_text(), self._candidates, slate.missing)
         self._judge = Judge(self._candidates, asked=slate.missing)
         self._slate = slate
@@ -194,8 +194,10 @@ class _Attempt:
         """The rows, with the attempt in the ledger from before its request to its end."""
         route, origin = leave.route, leave.route.origin
         elsewhere = None if origin is None else route.endpoint.address
+        begun = False
         try:
             await self._services.ledger.begin_attempt(self._slate, self._prompt.input_hash, elsewhere)
+            begun = True
             async with aclosing(self._rows(leave)) as rows:
                 async for row in rows:
                     leave.answered()
@@ -208,7 +210,10 @@ class _Attempt:
             await self._end(leave, Ending.TAKEN_OVER, lost)
             raise
         except BaseException:
-            leave.abandon(self._judged(route))
+            if begun:
+                leave.abandon(self._judged(route))
+            else:
+                leave.unused()  # nothing goes out before it is written down
             await self._services.ledger.abandon_attempt(self._slate, self._record)
             raise
         else:
@@ -265,12 +270,12 @@ async def _stop(slate: Slate, verdict: Verdict, attempt: _Attempt, ledger: Slate
 
 
 async def _filled_up(
-    candidates: Sequence[Product], slate: Slate, services: SlateServices
+    candidates: Candidates, slate: Slate, services: SlateServices
 ) -> AsyncGenerator[CommittedRecommendation]:
     """The rows that no model would give, in the order in which the candidates were found."""
 
     async def outcomes() -> AsyncGenerator[Outcome]:
-        for recommendation in last_resort.retrieval_order(candidates, slate.placed.values(), slate.wanted):
+        for recommendation in last_resort.retrieval_order(candidates.found, slate.placed.values(), slate.wanted):
             yield recommendation
 
     async with aclosing(write(outcomes(), slate, services.writer, services.ledger, last_resort.ORIGIN)) as rows:
@@ -284,7 +289,7 @@ async def _close(slate: Slate, reason: str, ledger: SlateLedger) -> None:
         await ledger.close(
             slate,
             SlateState.FAILED,
-            "no candidates: nothing in the catalog may be recommended to this customer",
+            "no candidates: rules, stock or a list of his own leave nothing to recommend to this customer",
         )
     elif not slate.missing:
         filled_up = reason.startswith(last_resort.BEGINNING)

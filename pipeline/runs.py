@@ -14,6 +14,7 @@ from pipeline.database import statement
 from pipeline.domain import CustomerId, RunId, RunKind, RunState, SlateState
 from pipeline.errors import InputError, UnknownCustomerError
 from pipeline.persistence import persistent
+from pipeline.serving_build import serving_build
 from pipeline.tables import customers, products, runs, slates
 from pipeline.variants import Definition
 from pipeline.version import code_version
@@ -49,7 +50,8 @@ class Run:
     """One pass with one model and prompt version, or with its variants, over the customers that its slates name.
 
     `day` is the partition that its rows lie in; `pruned_at` is when they were dropped. `unchanged_max_age_days` is how
-    old a slate may be that is kept because nothing has changed; 0 keeps none.
+    old a slate may be that is kept because nothing has changed; 0 keeps none. `shuffle_seed` orders what is to be
+    shuffled, the same way whenever the run is gone on with.
     """
 
     run_id: RunId
@@ -66,6 +68,8 @@ class Run:
     pruned_at: datetime | None = None
     variants: Sequence[Definition] = ()
     unchanged_max_age_days: int = 0
+    shuffle_seed: int = 0
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +209,9 @@ async def _write_plan(engine: AsyncEngine, plan: _Plan) -> Run:
         planned = (await connection.execute(statement("plan_slates"), slots)).rowcount
         if planned == 0:
             raise InputError(NO_CUSTOMERS)
-        await connection.execute(insert(runs).values(**plan.values(planned), as_of=as_of, day=day))
+        serving = serving_build().scalar_subquery()  # looked up by the statement that writes it down
+        values = plan.values(planned)
+        await connection.execute(insert(runs).values(**values, as_of=as_of, day=day, candidate_build=serving))
         written = await _find(connection, runs.c.run_id == plan.run_id)
     assert written is not None  # noqa: S101 - it was inserted one statement before
     return written
@@ -252,6 +258,8 @@ async def _find(connection: AsyncConnection, wanted: ColumnElement[bool]) -> Run
         row.pruned_at,
         row.parameters.get("variants", []),
         row.parameters.get("unchanged_max_age_days", 0),
+        row.shuffle_seed,
+        row.created_at,
     )
 
 

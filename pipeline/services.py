@@ -8,7 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.admission import Admission
 from pipeline.budgets import Caps, open_budget
-from pipeline.candidates import CandidateSource, PopularCandidates
+from pipeline.candidates import CandidateSource
+from pipeline.candidates.opening import CandidateWishes, open_candidates
+from pipeline.candidates.recipe import load_recipe
 from pipeline.database import open_engine
 from pipeline.domain import CustomerId, Origin
 from pipeline.group_commit import Tell, open_group_commit, tell_nobody
@@ -52,7 +54,7 @@ async def open_run_services(settings: Settings, url: str, endpoint: Endpoint, ru
     """Everything that a process needs to work on this run, closed at its end.
 
     Raises:
-        ConfigurationError: prices, prompts, variants or the fallback cannot be used.
+        ConfigurationError: prices, prompts, variants, the fallback or the recipe of candidates cannot be used.
         RunConflictError: the run was planned with other prompts or variants than this process has read.
         DatabaseUnavailableError: nobody answers at `url`.
     """
@@ -67,12 +69,8 @@ async def open_run_services(settings: Settings, url: str, endpoint: Endpoint, ru
         _telling(settings, url, run) as tell,
         open_group_commit(url, run.run_id, run.day, endpoint.provenance, tell=tell) as writer,
     ):
-        source = await persistent(PopularCandidates.open)(
-            engine,
-            run.as_of,
-            days=settings.popularity_days,
-            most=settings.candidate_count,
-            every_days=settings.popularity_every_days,
+        source = await persistent(open_candidates)(
+            engine, run.as_of, ways.candidates, seed=run.shuffle_seed, run_id=run.run_id
         )
         slate = SlateServices(
             course_of=course_of,
@@ -104,13 +102,14 @@ class Ways:
     fallback: Endpoint | None
     prices: Mapping[str, Prices]
     caps: Caps
+    candidates: CandidateWishes
 
 
 def ways_of(settings: Settings, endpoint: Endpoint) -> Ways:
     """The ways of a run whose own endpoint is this one.
 
     Raises:
-        ConfigurationError: prices, prompts, variants or the fallback cannot be used.
+        ConfigurationError: prices, prompts, variants, the fallback or the recipe of candidates cannot be used.
     """
     variants = load_variants(settings.prompt, settings.variants)
     listed, tier = load_prices(settings.price_list), settings.service_tier
@@ -122,7 +121,23 @@ def ways_of(settings: Settings, endpoint: Endpoint) -> Ways:
         for model in models:
             require_price(listed, model, tier, "budget_per_run or budget_per_day")
     prices = {model: Prices(listed.price_of(model, tier), listed.highest_price_of(model, tier)) for model in models}
-    return Ways(endpoint, variants, own, fallback, prices, caps)
+    return Ways(endpoint, variants, own, fallback, prices, caps, candidates_of(settings))
+
+
+def candidates_of(settings: Settings) -> CandidateWishes:
+    """How the settings want candidates to be found.
+
+    Raises:
+        ConfigurationError: the recipe cannot be used.
+    """
+    return CandidateWishes(
+        most=settings.candidate_count,
+        recipe=load_recipe(settings.candidate_recipe),
+        rules=settings.rules,
+        order=settings.candidate_order,
+        popularity_days=settings.popularity_days,
+        every_days=settings.candidates_every_days,
+    )
 
 
 def caps_of(settings: Settings, currency: str) -> Caps:

@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,8 +28,10 @@ from pydantic_settings import (
 )
 
 from pipeline.domain import OFFLINE_MODEL as _OFFLINE_MODEL
+from pipeline.domain import CandidateOrder
 from pipeline.errors import ConfigurationError, first_line
 from pipeline.gates import Gates
+from pipeline.rule_entries import Rules
 from pipeline.variant_entries import VariantEntry, read_entries
 
 SETTINGS_FILE = "recstream.toml"
@@ -104,9 +115,13 @@ class Settings(BaseSettings):
     last_resort: Literal["none", "retrieval_order"] = "none"
 
     slate_size: int = Field(default=10, ge=1, le=200)
-    candidate_count: int = Field(default=50, ge=1, le=500)
+    candidate_count: int = Field(default=100, ge=1, le=500)
+    candidate_order: CandidateOrder = "shuffled"  # in which the model sees them
+    rules: Rules = Rules()
     popularity_days: int = Field(default=30, ge=1, le=3650)
-    popularity_every_days: int = Field(default=1, ge=1, le=365)  # more: the same candidates for so many days
+    candidates_every_days: int = Field(default=1, ge=1, le=365)  # more: the same candidates for so many days
+    candidate_recipe: Path | None = None  # a file of `recstream candidates tune`; else the measured one
+    candidate_method: Literal["auto", "sql", "scipy"] = "auto"
     unchanged_max_age_days: int = Field(default=7, ge=0, le=3650)  # 0: every slate is made anew
     time_zone: Annotated[str, AfterValidator(_known_time_zone)] = "UTC"
     currency: str = Field(default="$", max_length=5)
@@ -213,8 +228,19 @@ def _refuse_misspelt() -> None:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_input=False)[0]
-    name = str(problem["loc"][0]).lower() if problem["loc"] else "settings"
-    reason = problem["msg"].removeprefix("Value error, ")
+    setting, *below = map(str, problem["loc"] or ("settings",))
+    name = ".".join((setting.lower(), *below))
     if problem["type"] == "extra_forbidden":
+        if below:
+            return f"setting {name!r} is unknown: it has {', '.join(_keys_of(setting))}"
         return f"unknown setting {name!r} in {SETTINGS_FILE}: remove it or mend its spelling"
+    reason = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "model_type":
+        reason = f"is a table: write [{name}] and below it any of {', '.join(_keys_of(setting))}"
     return f"setting {name!r}: {reason} (set by flag, by environment or in {SETTINGS_FILE})"
+
+
+def _keys_of(setting: str) -> list[str]:
+    """What a setting that is a table may hold."""
+    table = Settings.model_fields[setting].annotation
+    return list(table.model_fields) if isinstance(table, type) and issubclass(table, BaseModel) else []

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from pipeline.domain import CommittedRecommendation, CustomerId, Product, Profile, SlateState
+from pipeline.domain import CommittedRecommendation, CustomerId, SlateState
 from pipeline.errors import RecstreamError, RunHaltedError, SlateTakenOverError
 from pipeline.persistence import persistent, wait_for_database
 from pipeline.profiles import read_profiles, unfinished_customers
@@ -14,6 +14,7 @@ from pipeline.recommending import recommend
 from pipeline.runs import LEFT, Run
 from pipeline.services import RunServices
 from pipeline.slates import SlateLedger
+from pipeline.unchanged import Input
 
 _log = logging.getLogger(__name__)
 
@@ -41,9 +42,7 @@ async def serve_shard(run: Run, shard: int, services: RunServices, left: Collect
     return report
 
 
-async def _serve_all(
-    inputs: AsyncGenerator[tuple[Profile, list[Product]]], services: RunServices, report: ShardReport
-) -> None:
+async def _serve_all(inputs: AsyncGenerator[Input], services: RunServices, report: ShardReport) -> None:
     """As many workers as there may be streams; the first that finds out that the run is halted tells it in the end."""
     one_at_a_time = asyncio.Lock()
     halts: list[RunHaltedError] = []
@@ -59,7 +58,7 @@ async def _serve_all(
 
 
 async def _serve(
-    inputs: AsyncGenerator[tuple[Profile, list[Product]]],
+    inputs: AsyncGenerator[Input],
     one_at_a_time: asyncio.Lock,
     services: RunServices,
     report: ShardReport,
@@ -85,9 +84,7 @@ async def _count(rows: AsyncGenerator[CommittedRecommendation]) -> int:
         return sum([1 async for _ in rows])
 
 
-async def _inputs(
-    run: Run, shard: int, services: RunServices, left: Collection[SlateState]
-) -> AsyncGenerator[tuple[Profile, list[Product]]]:
+async def _inputs(run: Run, shard: int, services: RunServices, left: Collection[SlateState]) -> AsyncGenerator[Input]:
     async with aclosing(unfinished_customers(services.engine, run.run_id, run.day, shard, left)) as pages:
         async for page in pages:
             profiles = await read_profiles(services.engine, page, run.as_of, services.habits)
@@ -95,16 +92,16 @@ async def _inputs(
             for customer_id in page:
                 if customer_id not in profiles:
                     await _give_up(customer_id, services.slate.ledger)
-            inputs = [(profile, candidates.get(customer_id, [])) for customer_id, profile in profiles.items()]
+            inputs = [(profile, candidates[customer_id]) for customer_id, profile in profiles.items()]
             kept = await services.unchanged.keep(inputs)
-            for profile, products in inputs:
+            for profile, found in inputs:
                 if profile.customer_id not in kept:
-                    yield profile, products
+                    yield profile, found
 
 
 async def _give_up(customer_id: CustomerId, ledger: SlateLedger) -> None:
     try:
-        slate = await ledger.open(customer_id, candidates=(), wanted=0)
+        slate = await ledger.open(customer_id, None, wanted=0)
         if slate.state is not SlateState.COMPLETE:
             state = SlateState.SHORT if slate.placed else SlateState.FAILED
             await ledger.close(slate, state, "no longer in the customers table: he left after the run was planned")

@@ -1,10 +1,11 @@
 """The ledger of slates: what is known of one customer in one run, read when it opens and written as it goes on."""
 
+import json
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Final
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -12,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from pipeline.database import statement
 from pipeline.domain import (
     AnswerRecord,
+    Candidates,
     CustomerId,
     Ending,
-    Product,
+    FoundBy,
     ProductId,
     Rank,
     Recommendation,
@@ -25,6 +27,15 @@ from pipeline.domain import (
 from pipeline.errors import DatabaseError, SlateTakenOverError, taken_over
 from pipeline.persistence import persistent
 from pipeline.tables import llm_calls, slates
+
+_LETTERS: Final = {
+    FoundBy.NEIGHBOURS: "n",
+    FoundBy.REPEAT: "r",
+    FoundBy.POPULAR: "p",
+    FoundBy.NEWCOMER: "c",
+    FoundBy.PINNED: "i",
+    FoundBy.CATALOG: "a",
+}
 
 
 @dataclass(slots=True)
@@ -87,11 +98,12 @@ class SlateLedger:
 
     @persistent
     async def open(
-        self, customer_id: CustomerId, candidates: Sequence[Product], wanted: int, variant: str | None = None
+        self, customer_id: CustomerId, candidates: Candidates | None, wanted: int, variant: str | None = None
     ) -> Slate:
         """The slate with the rows that an earlier try committed; from now on it is streaming.
 
-        `variant` is which of the run's variants makes it, None where it has none.
+        `candidates` are written down with where each was found, None where none were looked for. `variant` is which of
+        the run's variants makes it, None where it has none.
 
         A complete slate stays complete, and so does an unchanged one: it comes back with nothing missing, and can be
         written to by nobody.
@@ -100,9 +112,8 @@ class SlateLedger:
             SlateTakenOverError: the run has no slate for this customer: he was erased, or never planned.
         """
         slate = Slate(self._run_id, self._day, customer_id, wanted)
-        candidate_ids = [product.product_id for product in candidates]
         async with self._engine.begin() as connection:
-            opened = slate.key | {"candidate_ids": candidate_ids, "variant": variant}
+            opened = slate.key | _columns(candidates) | {"variant": variant}
             found = await connection.execute(statement("open_slate"), opened)
             row = found.one_or_none()
             if row is None:
@@ -111,7 +122,7 @@ class SlateLedger:
             else:
                 slate.lease, slate.attempt, slate.first_row_s = row.lease, row.attempts, row.first_row_s
             slate.placed = await _rows_of(connection, slate)
-        offered = set(candidate_ids) if slate.state is SlateState.STREAMING else set()
+        offered = _ids(candidates) if slate.state is SlateState.STREAMING else set()
         slate.wanted = min(wanted, len(offered | slate.placed.keys()))
         return slate
 
@@ -204,6 +215,28 @@ async def has_answers(engine: AsyncEngine, run_id: RunId, day: date) -> bool:
     its = (llm_calls.c.run_id == run_id) & (llm_calls.c.day == day)
     async with engine.connect() as connection:
         return bool(await connection.scalar(select(select(llm_calls).where(its, good).exists())))
+
+
+def _ids(candidates: Candidates | None) -> set[ProductId]:
+    return set() if candidates is None else {it.product.product_id for it in candidates.found}
+
+
+def _columns(candidates: Candidates | None) -> dict[str, object]:
+    """What `open_slate.sql` writes of the candidates: null where none were looked for."""
+    if candidates is None:
+        nothing = ("candidate_ids", "candidate_scores", "candidate_sources", "as_of", "build", "removed")
+        return dict.fromkeys(nothing)
+    removed: dict[str, list[ProductId]] = {}
+    for rule, product_id in candidates.removed:
+        removed.setdefault(rule, []).append(product_id)
+    return {
+        "candidate_ids": [it.product.product_id for it in candidates.found],
+        "candidate_scores": [it.score for it in candidates.found],
+        "candidate_sources": "".join(_LETTERS[it.found_by] for it in candidates.found),
+        "as_of": candidates.as_of,
+        "build": candidates.build_id,
+        "removed": json.dumps(removed) if removed else None,
+    }
 
 
 async def _require_complete(connection: AsyncConnection, slate: Slate) -> None:

@@ -8,6 +8,7 @@ from datetime import date, datetime
 
 from sqlalchemy import (
     ARRAY,
+    REAL,
     BigInteger,
     Boolean,
     Column,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Numeric,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -84,8 +86,17 @@ events = Table(
     Column("value", Double),
     Column("text", Text),
     Column("occurred_at", DateTime(timezone=True), nullable=False),
+    Column("run_id", Uuid, comment="Of a response: the run whose recommendation it answers."),
+    Column("rank", Integer, comment="Of a response: the rank at which the product was shown."),
+    Column("response", Text, comment="What became of the recommendation: shown, clicked, bought or refused."),
     Index("events_by_customer", "customer_id", "kind", text("occurred_at DESC")),
     Index("events_by_time", "kind", "occurred_at"),
+    Index(
+        "events_answers",
+        "customer_id",
+        text("occurred_at DESC"),
+        postgresql_where=text("kind = 'response' AND value IS NOT NULL"),
+    ),
 )
 
 runs = Table(
@@ -131,6 +142,12 @@ runs = Table(
         comment="Since when its slates are made and it is being published: from then on it takes no order.",
     ),
     Column("unchanged", Integer, comment="How many of its slates were unchanged when it ended last."),
+    Column(
+        "candidate_build",
+        Integer,
+        comment="The build that its customers' candidates are looked up in, however often it is resumed; null without "
+        "one.",
+    ),
     Index("runs_by_time", "kind", text("created_at DESC")),
 )
 
@@ -152,7 +169,7 @@ slates = Table(
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("ending", Text),
     Column("reason", Text),
-    Column("candidate_ids", ARRAY(Text)),
+    Column("candidate_ids", ARRAY(Text), comment="In the order in which they were found: best first."),
     Column("input_hash", Text),
     Column("tokens_in", BigInteger, nullable=False, server_default=text("0")),
     Column("tokens_out", BigInteger, nullable=False, server_default=text("0")),
@@ -174,6 +191,20 @@ slates = Table(
     Column("kept_run_id", Uuid, comment="Of an unchanged slate: the run whose slate the customer keeps."),
     Column("kept_rows", Integer, comment="Of an unchanged slate: the rows of that slate."),
     Column("variant", Text, comment="Which variant of the run made it; null where there are none."),
+    Column("candidate_scores", ARRAY(REAL)),
+    Column(
+        "candidate_sources",
+        Text,
+        comment="A letter for each candidate: n neighbours, r repeat, p popular, c newcomer, i pinned, "
+        "a whole catalog.",
+    ),
+    _moment("candidates_as_of"),
+    Column("candidate_build", Integer),
+    Column(
+        "removed_candidates",
+        JSONB,
+        comment="What rules took out: the rule, and the first products it took out.",
+    ),
     Index("slates_by_shard", "run_id", "shard", "customer_id"),
     Index("slates_by_customer", "customer_id"),
     postgresql_partition_by=_BY_DAY,
@@ -465,4 +496,130 @@ run_processes = Table(
     Column("seen_at", DateTime(timezone=True), nullable=False),
     ForeignKeyConstraint(["run_id"], ["runs.run_id"]),
     comment="Who works on a run now: one that has not been seen for some seconds has died.",
+)
+
+_BY_BUILD = "LIST (build_id)"
+
+candidate_builds = Table(
+    "candidate_builds",
+    metadata,
+    Column("build_id", Integer, Identity(always=True), primary_key=True),
+    Column("state", Text, nullable=False),
+    Column(
+        "trial",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="Built to be measured: never in service.",
+    ),
+    Column("method", Text, nullable=False),
+    Column("as_of", DateTime(timezone=True), nullable=False),
+    Column("recipe", JSONB, nullable=False),
+    Column("reason", Text),
+    Column("customers", BigInteger),
+    Column("products", BigInteger),
+    Column("purchases", BigInteger, comment="Different products that a customer purchased, summed over customers."),
+    Column("pairs", BigInteger),
+    _moment("started_at", required=True),
+    _moment("ended_at"),
+    Column("in_service_at", DateTime(timezone=True), comment="The ready build with the newest is the one in service."),
+    comment="What candidates were looked up in: one row each time they were built.",
+)
+
+candidate_products = Table(
+    "candidate_products",
+    metadata,
+    Column("build_id", Integer, primary_key=True, autoincrement=False),
+    Column(
+        "number",
+        Integer,
+        primary_key=True,
+        autoincrement=False,
+        comment="Stands for the product within this build.",
+    ),
+    Column("product_id", Text, nullable=False),
+    Column("buyers", Integer, nullable=False),
+    Column(
+        "recent_buyers",
+        Integer,
+        nullable=False,
+        comment="Who purchased it in the last days before the as-of time.",
+    ),
+    Index("candidate_products_by_id", "product_id"),
+    postgresql_partition_by=_BY_BUILD,
+)
+
+candidate_neighbours = Table(
+    "candidate_neighbours",
+    metadata,
+    Column("build_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("neighbours", ARRAY(Integer), nullable=False),
+    Column("weights", ARRAY(REAL), nullable=False),
+    comment="For each product those that its buyers purchased too, heaviest first.",
+    postgresql_partition_by=_BY_BUILD,
+)
+
+candidate_newcomers = Table(
+    "candidate_newcomers",
+    metadata,
+    Column("build_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("newcomers", ARRAY(Integer), nullable=False),
+    Column("weights", ARRAY(REAL), nullable=False),
+    comment="For each product the ones hardly anybody has purchased yet that are like it.",
+    postgresql_partition_by=_BY_BUILD,
+)
+
+candidate_histories = Table(
+    "candidate_histories",
+    metadata,
+    Column("build_id", Integer, primary_key=True, autoincrement=False),
+    Column("customer_id", Text, primary_key=True),
+    Column("numbers", ARRAY(Integer), nullable=False),
+    Column("times", ARRAY(SmallInteger), nullable=False, comment="On how many days."),
+    Column(
+        "first_days",
+        ARRAY(REAL),
+        nullable=False,
+        comment="Days before the as-of time, of the first purchase.",
+    ),
+    Column(
+        "last_days",
+        ARRAY(REAL),
+        nullable=False,
+        comment="Days before the as-of time, of the last purchase.",
+    ),
+    comment="What each customer purchased up to the as-of time: each product once, the newest purchase first.",
+    postgresql_partition_by=_BY_BUILD,
+)
+
+product_rules = Table(
+    "product_rules",
+    metadata,
+    Column("rule_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("product_id", Text, nullable=False),
+    Column("rule", Text, nullable=False, comment="ban: nobody sees it; pin: it is among the candidates of everybody."),
+    Column("reason", Text, nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
+    Column(
+        "until",
+        DateTime(timezone=True),
+        comment="From then on it is not in force; null is until somebody ends it.",
+    ),
+    Column(
+        "ordered_by",
+        Text,
+        nullable=False,
+        comment="The login on the machine and its name, as the machine says.",
+    ),
+    Column(
+        "login",
+        Text,
+        nullable=False,
+        server_default=text("session_user"),
+        comment="The login of the database, as Postgres says: nobody else writes it.",
+    ),
+    Column("ended_by", Text, comment="Who ended it before its time; null where nobody did."),
+    comment="What the shop rules for all customers: never recommend it, or always offer it.",
 )

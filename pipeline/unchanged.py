@@ -1,13 +1,14 @@
 """Finds the customers of whom nothing has changed since their slate was made: they keep it, and nobody is asked.
 
-What a ranking depends on is digested into its content hash: the segments of the profile, the candidates in their order,
+What a ranking depends on is digested into its content hash: the segments of the profile, the candidates in their order
+(where they are shuffled, in any),
 and the recipe, which is all that a run or one of its variants adds. Equal hashes mean equal questions. The one segment
 that changes by the passing of time alone, the monthly spend, goes in coarsely.
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import log
@@ -17,7 +18,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.database import statement
-from pipeline.domain import CustomerId, Product, Profile, RunId
+from pipeline.domain import Candidates, CustomerId, Product, ProductId, Profile, RunId
 from pipeline.persistence import persistent
 from pipeline.runs import Run
 from pipeline.segments import MONTHLY_SPEND
@@ -27,7 +28,7 @@ _SPEND_STEP = log(1.25)  # of a customer who buys nothing the figure falls throu
 _NO_DIGIT = re.compile(r"\D")
 _FIGURE = re.compile(r"\d(?:.*\d)?")
 
-Input = tuple[Profile, Sequence[Product]]
+Input = tuple[Profile, Candidates]
 """A customer and his candidates."""
 
 
@@ -41,12 +42,12 @@ class Recipe:
     temperature: float
     slate_size: int
 
-    def content_hash(self, profile: Profile, candidates: Sequence[Product]) -> str:
+    def content_hash(self, profile: Profile, candidates: Candidates) -> str:
         """Thirty-two hex digits over all that the ranking of these candidates depends on: the same on every machine."""
         content = (
             (self.model, self.provenance, self.prompt_version, self.temperature, self.slate_size),
             [_coarse(title, text) for title, text in profile.segments],
-            [(it.product_id, it.name, it.brand, it.category, it.price) for it in candidates],
+            [(it.product_id, it.name, it.brand, it.category, it.price) for it in _products(candidates)],
         )
         return blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
@@ -169,6 +170,17 @@ async def _note(
     async with engine.begin() as connection:
         found = await connection.scalars(statement("note_content"), noted)
         return {CustomerId(customer_id) for customer_id in found}
+
+
+def _products(candidates: Candidates) -> Iterator[Product]:
+    """The candidates in the order in which they were found; those that are shuffled with each other by their ids."""
+    products = [it.product for it in candidates.found]
+    for begin in range(0, len(products), candidates.interchangeable):
+        yield from sorted(products[begin : begin + candidates.interchangeable], key=_id_of)
+
+
+def _id_of(product: Product) -> ProductId:
+    return product.product_id
 
 
 def _coarse(title: str, text: str) -> tuple[str, str]:

@@ -19,14 +19,14 @@ from uuid import UUID
 from bench.chaos.sabotage import SABOTAGES
 from pipeline import shards
 from pipeline.child_process import wait_for_parents_end
-from pipeline.domain import CommittedRecommendation, Product, Profile, RunId
+from pipeline.domain import Candidates, CommittedRecommendation, Profile, RunId
 from pipeline.errors import RecstreamError
 from pipeline.night import Night, open_night
 from pipeline.recommending import SlateServices, recommend
 from pipeline.runs import Run, shards_of, summarise
 from pipeline.settings import load_settings
 
-Recommend = Callable[[Profile, Sequence[Product], SlateServices], AsyncGenerator[CommittedRecommendation]]
+Recommend = Callable[[Profile, Candidates, SlateServices], AsyncGenerator[CommittedRecommendation]]
 
 
 class Acknowledgements:
@@ -39,7 +39,7 @@ class Acknowledgements:
         """`recommend` that writes down each row of this run after it was yielded."""
 
         async def recommended(
-            profile: Profile, candidates: Sequence[Product], services: SlateServices
+            profile: Profile, candidates: Candidates, services: SlateServices
         ) -> AsyncGenerator[CommittedRecommendation]:
             async with aclosing(recommend(profile, candidates, services)) as rows:
                 async for row in rows:

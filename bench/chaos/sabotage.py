@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection as Transaction
 from pipeline import committing, publishing, recommending
 from pipeline.committing import Committer, Fate, Row
 from pipeline.deltas import AnswerText
-from pipeline.domain import CommittedRecommendation, Product, Profile
+from pipeline.domain import Candidates, CommittedRecommendation, Profile
 from pipeline.errors import AnswerError, RowRefusedError
 from pipeline.gates import Figures
 from pipeline.group_commit import GroupCommit
@@ -132,7 +132,7 @@ def _give_up() -> None:
     attempts = recommending._attempts  # noqa: SLF001 - the sabotage of exactly this code
 
     async def lazy(
-        profile: Profile, candidates: Sequence[Product], slate: Slate, course: Course, services: SlateServices
+        profile: Profile, candidates: Candidates, slate: Slate, course: Course, services: SlateServices
     ) -> AsyncGenerator[CommittedRecommendation]:
         if random.random() < _GIVEN_UP_SHARE:
             await recommending._close(slate, "sabotage", services.ledger)  # noqa: SLF001 - as above

@@ -7,7 +7,7 @@ import psycopg
 
 from bench.limits.plan import MOST_CANDIDATES, SLATE_SIZE
 from bench.limits.real_shop import first_customers
-from pipeline.candidates import PopularCandidates
+from pipeline.candidates.popular import PopularCandidates
 from pipeline.database import libpq_url, open_engine
 from pipeline.domain import CustomerId
 from pipeline.profiles import read_profiles
@@ -27,7 +27,7 @@ async def questions(
         profiles = await read_profiles(engine, customer_ids, when, ShopHabits())
         candidates = await source.candidates(list(profiles.values()))
     return [
-        compose(templates, profiles[customer_id].as_text(), candidates[customer_id], asked)
+        compose(templates, profiles[customer_id].as_text(), candidates[customer_id].offered, asked)
         for customer_id in customer_ids
     ]
 

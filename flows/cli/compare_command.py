@@ -15,8 +15,8 @@ from pipeline.schema import require_current
 
 
 def compare(
-    run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="A run's id, or RUN:VARIANT for a variant of it.")],
-    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="What it is held against, named alike.")],
+    run_a: Annotated[str, typer.Argument(help="A run's id, or RUN:VARIANT for a variant of it.")],
+    run_b: Annotated[str, typer.Argument(help="What it is held against, named alike.")],
     days: Annotated[
         int, typer.Option(min=1, max=366, help="Hits are purchases within so many days after both runs.")
     ] = 30,

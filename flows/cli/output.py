@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -42,6 +43,11 @@ def _output(*, stderr: bool) -> Console:
     found = _Output(stderr=stderr, highlight=False)
     found.soft_wrap = not found.is_terminal  # a file gets whole lines, a person whole words
     return found
+
+
+def print_prose(out: Console, text: str) -> None:
+    """A sentence or more beside tables: as wide as they are, and broken between words, on a terminal or not."""
+    out.print(text, markup=False, soft_wrap=False)
 
 
 def print_json(document: Any) -> None:
@@ -162,4 +168,6 @@ def _plain(value: object) -> Any:
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import asdict
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -12,9 +12,11 @@ from rich.text import Text
 
 from flows.cli.options import AsJson, BaseUrl, DatabaseUrl, Model, settings_from
 from flows.cli.output import console, print_json
-from pipeline.planning import BudgetCheck, NightPlan, plan_night, wish_of
 from pipeline.provided_database import provided_database
 from pipeline.schema import require_current
+
+if TYPE_CHECKING:
+    from pipeline.planning import BudgetCheck, NightPlan
 
 _SUMS = ("requests", "tokens_in", "tokens_cached", "tokens_out", "cost", "suffices")
 
@@ -35,9 +37,12 @@ def plan(
 
     Customers and who would be skipped, requests, tokens, cost, duration, and whether the budget suffices. Some
     thousands of customers are looked at one by one; of more, a random sample. Nothing is written.
+    Where the night builds candidates anew nobody is counted as unchanged: it may come to less.
 
     Example: recstream plan --limit 1000
     """
+    from pipeline.planning import plan_night, wish_of  # noqa: PLC0415 - imports the HTTP client: a second of every command
+
     settings = settings_from(
         concurrency=concurrency,
         slate_size=slate_size,
@@ -56,7 +61,7 @@ def plan(
     return 0
 
 
-def _document(planned: NightPlan) -> dict[str, Any]:
+def _document(planned: "NightPlan") -> dict[str, Any]:
     """The plan for programs, its sums included."""
     document = asdict(planned) | {name: getattr(planned, name) for name in _SUMS}
     for check, told in zip(planned.budgets, document["budgets"], strict=True):
@@ -64,7 +69,7 @@ def _document(planned: NightPlan) -> dict[str, Any]:
     return document
 
 
-def _table(planned: NightPlan) -> Table:
+def _table(planned: "NightPlan") -> Table:
     """The plan for people."""
     table = Table(title="A run that began now", title_justify="left", show_header=False)
     table.add_column(justify="left")
@@ -74,10 +79,12 @@ def _table(planned: NightPlan) -> Table:
     return table
 
 
-def _lines(planned: NightPlan) -> Iterable[tuple[str, str]]:
+def _lines(planned: "NightPlan") -> Iterable[tuple[str, str]]:
     yield "looks up to", f"{planned.as_of:%Y-%m-%d %H:%M} UTC"
     yield "customers", _customers(planned)
     yield "skipped", _skipped(planned)
+    if planned.unchanged_unknown:
+        yield "unchanged", "not known: the night builds candidates anew; all are counted as asked for"
     yield "asked for", f"{planned.asked:,} customers, {_about(planned)}{planned.requests:,} requests"
     yield (
         "input tokens",
@@ -94,18 +101,18 @@ def _lines(planned: NightPlan) -> Iterable[tuple[str, str]]:
     yield "based on", _basis(planned)
 
 
-def _customers(planned: NightPlan) -> str:
+def _customers(planned: "NightPlan") -> str:
     others = f", {planned.not_active:,} more are not active" if planned.not_active else ""
     return f"{planned.customers:,}{others}"
 
 
-def _skipped(planned: NightPlan) -> str:
+def _skipped(planned: "NightPlan") -> str:
     skipped = {"unchanged": planned.unchanged, "without candidates": planned.no_candidates}
     told = ", ".join(f"{_about(planned)}{number:,} {why}" for why, number in skipped.items() if number)
     return told or "nobody"
 
 
-def _cost(planned: NightPlan) -> str:
+def _cost(planned: "NightPlan") -> str:
     remark = f"; {planned.prices_remark}" if planned.prices_remark else ""
     return (
         f"{_about(planned)}{_money(planned.cost)} {planned.currency} "
@@ -113,7 +120,7 @@ def _cost(planned: NightPlan) -> str:
     )
 
 
-def _duration(planned: NightPlan) -> str:
+def _duration(planned: "NightPlan") -> str:
     seconds = planned.duration.seconds
     told = "unknown" if seconds is None else f"about {_time(seconds)}"
     return f"{told}: {planned.duration.because}"
@@ -125,13 +132,13 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _budget(check: BudgetCheck) -> str:
+def _budget(check: "BudgetCheck") -> str:
     spent = f"{_amount(check.spent, check)} of it spent, " if check.scope == "day" else ""
     verdict = "suffices" if check.suffices else "does not suffice: the run would stop before it is passed"
     return f"{_amount(check.cap, check)} {check.unit}, {spent}{verdict}"
 
 
-def _amount(amount: Decimal, check: BudgetCheck) -> str:
+def _amount(amount: Decimal, check: "BudgetCheck") -> str:
     return f"{amount:,.0f}" if check.unit == "tokens" else _money(amount)
 
 
@@ -150,11 +157,11 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.0%}" if whole else "none"
 
 
-def _about(planned: NightPlan) -> str:
+def _about(planned: "NightPlan") -> str:
     return "" if planned.sample is None else "about "
 
 
-def _basis(planned: NightPlan) -> str:
+def _basis(planned: "NightPlan") -> str:
     looked = "every customer"
     if planned.sample is not None:
         looked = (
@@ -163,7 +170,7 @@ def _basis(planned: NightPlan) -> str:
     return "; ".join([looked, *_lessons(planned)])
 
 
-def _lessons(planned: NightPlan) -> Iterable[str]:
+def _lessons(planned: "NightPlan") -> Iterable[str]:
     for it in planned.models:
         if it.runs:
             nights = "night" if it.runs == 1 else f"{it.runs} nights"

@@ -4,7 +4,7 @@ from pipeline.comparing.compare import Comparison, compare_sides
 from pipeline.comparing.figures import Figures
 from pipeline.comparing.hits import Hits, Share
 from pipeline.comparing.likeness import PERSISTENCE
-from pipeline.comparing.sides import Side, SideName, find_sides, read_name
+from pipeline.comparing.sides import Side, SideName, find_side, find_sides, read_name
 from pipeline.comparing.tallies import Likeness
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Side",
     "SideName",
     "compare_sides",
+    "find_side",
     "find_sides",
     "read_name",
 ]

@@ -74,7 +74,7 @@ async def find_sides(engine: AsyncEngine, first: SideName, second: SideName) -> 
     """
     if first.run_id == second.run_id:
         _require_two_variants(first, second)
-    return await _find(engine, first), await _find(engine, second)
+    return await find_side(engine, first), await find_side(engine, second)
 
 
 def _require_two_variants(first: SideName, second: SideName) -> None:
@@ -85,7 +85,13 @@ def _require_two_variants(first: SideName, second: SideName) -> None:
         raise InputError(f"{first} and {second}: one is a part of the other: name a variant of each as RUN:VARIANT")
 
 
-async def _find(engine: AsyncEngine, name: SideName) -> Side:
+async def find_side(engine: AsyncEngine, name: SideName) -> Side:
+    """One run, or a variant of it, as it is now.
+
+    Raises:
+        InputError: it is not there, or has no such variant.
+        RunConflictError: its rows were pruned.
+    """
     run = await find_run(engine, name.run_id)
     if run is None:
         raise InputError(f"there is no run {name.run_id}: `recstream runs` shows the last ones")

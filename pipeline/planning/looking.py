@@ -1,6 +1,6 @@
 """Looks at the customers of a night as the night would, page by page, and asks nobody: all of them, or a sample."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.candidates import CandidateSource
 from pipeline.database import statement
-from pipeline.domain import CustomerId, Product, Profile
+from pipeline.domain import Candidates, CustomerId, Profile
 from pipeline.persistence import persistent
 from pipeline.planning.counting import answer_tokens, prompt_tokens
 from pipeline.planning.experience import Asked, Experience
@@ -29,25 +29,29 @@ Look = Callable[[Sequence[CustomerId]], AsyncGenerator[Input]]
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """The shop as the night would see it."""
+    """The shop as the night would see it.
+
+    `builds_anew`: the night would begin with candidates of its own, and nobody can say yet whose stay the same.
+    """
 
     engine: AsyncEngine
     as_of: datetime
     candidates: CandidateSource
     wish: Wish
+    builds_anew: bool
 
     async def inputs(self, page: Sequence[CustomerId]) -> list[Input]:
         """The profiles and candidates of these customers; who is not there any more is absent."""
         profiles = await read_profiles(self.engine, page, self.as_of, self.wish.habits)
         candidates = await persistent(self.candidates.candidates)(list(profiles.values()))
-        return [(profile, candidates.get(customer_id, [])) for customer_id, profile in profiles.items()]
+        return [(profile, candidates[customer_id]) for customer_id, profile in profiles.items()]
 
-    def prompt_tokens(self, profile: Profile, candidates: Sequence[Product]) -> int:
+    def prompt_tokens(self, profile: Profile, candidates: Candidates) -> int:
         """About how many tokens the first request for this customer has."""
         variant = variant_of(profile.customer_id, self.wish.variants)
         asked = min(self.wish.own.slate_size, len(candidates))
-        prompt = compose(variant.templates, profile.as_text(), candidates, asked)
-        return prompt_tokens(prompt)
+        prompt = compose(variant.templates, profile.as_text(), candidates.offered, asked)
+        return prompt_tokens(prompt, self.wish.own.provenance)
 
 
 async def look_at_all(shop: Shop, customers: int, experiences: Mapping[Asked, Experience]) -> Tally:
@@ -64,13 +68,20 @@ async def _look_at(
     shop: Shop, page: Sequence[CustomerId], experiences: Mapping[Asked, Experience], tally: Tally
 ) -> None:
     inputs = await shop.inputs(page)
-    content = content_of(inputs, varied(shop.wish.own, shop.wish.variants))
-    kept = await find_unchanged(shop.engine, content, shop.wish.unchanged_max_age_days)
+    kept = await _kept(shop, inputs)
     asked = [it for it in inputs if it[1] and it[0].customer_id not in kept]
     tally.looked_at += len(inputs)
     tally.unchanged += len(kept)
     tally.no_candidates += len(inputs) - len(kept) - len(asked)
     tally.add(_forecasts(shop, asked, experiences))
+
+
+async def _kept(shop: Shop, inputs: Sequence[Input]) -> Collection[CustomerId]:
+    """Who would keep his slate, as far as it can be known."""
+    if shop.builds_anew:
+        return ()
+    content = content_of(inputs, varied(shop.wish.own, shop.wish.variants))
+    return await find_unchanged(shop.engine, content, shop.wish.unchanged_max_age_days)
 
 
 def _forecasts(shop: Shop, inputs: Sequence[Input], experiences: Mapping[Asked, Experience]) -> Iterator[Forecast]:
@@ -81,7 +92,7 @@ def _forecasts(shop: Shop, inputs: Sequence[Input], experiences: Mapping[Asked, 
             model=asked.model,
             rows=rows,
             prompt_tokens=shop.prompt_tokens(profile, candidates),
-            answer_tokens=answer_tokens(rows),
+            answer_tokens=answer_tokens(rows, shop.wish.own.provenance),
         )
         yield forecast(question, experiences[asked], shop.wish.tokens_per_second)
 

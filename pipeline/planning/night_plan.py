@@ -58,12 +58,17 @@ class Duration:
 
 @dataclass(frozen=True, slots=True)
 class NightPlan:
-    """A night that has not begun. Of `customers`, `asked` would be asked for; the others are skipped, and why."""
+    """A night that has not begun. Of `customers`, `asked` would be asked for; the others are skipped, and why.
+
+    `unchanged_unknown`: the night would build candidates anew, and only then is it known who is unchanged. All are
+    counted as asked for: it is the most that the night can come to.
+    """
 
     as_of: datetime
     customers: int
     not_active: int
     unchanged: int
+    unchanged_unknown: bool
     no_candidates: int
     asked: int
     models: Sequence[ModelPlan]

@@ -8,7 +8,8 @@ from decimal import Decimal
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pipeline.candidates import PopularCandidates
+from pipeline.candidates.builds import stays_in_service
+from pipeline.candidates.opening import open_candidates
 from pipeline.database import open_engine, statement
 from pipeline.domain import Usage
 from pipeline.errors import InputError
@@ -51,6 +52,7 @@ async def plan_night(url: str, wish: Wish) -> NightPlan:
             customers=counted.customers,
             not_active=counted.not_active,
             unchanged=round(tally.unchanged * by),
+            unchanged_unknown=shop.builds_anew and wish.unchanged_max_age_days > 0,
             no_candidates=round(tally.no_candidates * by),
             asked=sum(it.customers for it in tallies.values()),
             models=models,
@@ -90,14 +92,8 @@ async def _count(engine: AsyncEngine, most: int | None) -> _Counted:
 async def _open_shop(engine: AsyncEngine, wish: Wish) -> Shop:
     async with engine.connect() as connection:
         as_of: datetime = (await connection.execute(statement("as_of"))).scalar_one()
-    source = await PopularCandidates.open(
-        engine,
-        as_of,
-        days=wish.popularity_days,
-        most=wish.candidate_count,
-        every_days=wish.popularity_every_days,
-    )
-    return Shop(engine, as_of, source, wish)
+    stays = await stays_in_service(engine, wish.candidates.recipe, wish.candidates.every_days)
+    return Shop(engine, as_of, await open_candidates(engine, as_of, wish.candidates), wish, builds_anew=not stays)
 
 
 async def _experiences(shop: Shop) -> dict[Asked, Experience]:

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.budgets import Caps
+from pipeline.candidates.opening import CandidateWishes
 from pipeline.domain import OFFLINE_MODEL, CustomerId, Provenance
 from pipeline.limits.sharing import account_of
 from pipeline.planning.experience import Asked
 from pipeline.pricing.price_list import PriceList, load_prices
 from pipeline.provisioning import endpoint_for_this_process
 from pipeline.segments import ShopHabits
-from pipeline.services import caps_of
+from pipeline.services import candidates_of, caps_of
 from pipeline.settings import Settings
 from pipeline.unchanged import Recipe
 from pipeline.variants import Variant, load_variants, variant_of
@@ -28,9 +29,7 @@ class Wish:
     endpoint: str
     account: str
     variants: Sequence[Variant]
-    candidate_count: int
-    popularity_days: int
-    popularity_every_days: int
+    candidates: CandidateWishes
     habits: ShopHabits
     concurrency: int
     unchanged_max_age_days: int
@@ -72,9 +71,7 @@ def wish_of(settings: Settings, *, most: int | None = None, refresh: bool = Fals
         endpoint=asked.endpoint,
         account=asked.account,
         variants=variants,
-        candidate_count=settings.candidate_count,
-        popularity_days=settings.popularity_days,
-        popularity_every_days=settings.popularity_every_days,
+        candidates=candidates_of(settings),
         habits=ShopHabits(settings.time_zone, settings.currency),
         concurrency=settings.concurrency,
         unchanged_max_age_days=0 if refresh else settings.unchanged_max_age_days,

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from pipeline.domain import Origin, Product, Provenance, Rank, Recommendation
+from pipeline.domain import Candidate, Origin, Provenance, Rank, Recommendation
 
 ORIGIN: Final = Origin(Provenance.RETRIEVAL_ORDER)
 """What the rows say of themselves."""
@@ -12,7 +12,7 @@ BEGINNING: Final = "filled up in retrieval order"
 
 
 def retrieval_order(
-    candidates: Sequence[Product], placed: Collection[Recommendation], wanted: int
+    candidates: Sequence[Candidate], placed: Collection[Recommendation], wanted: int
 ) -> Iterator[Recommendation]:
     """The recommendations that a slate of `wanted` places still lacks, at the ranks after those that are `placed`.
 
@@ -20,7 +20,8 @@ def retrieval_order(
     between 0 and the last score of what is placed (1 if nothing is). There may be too few candidates.
     """
     taken = {recommendation.product_id for recommendation in placed}
-    left = [product for product in candidates if product.product_id not in taken][: max(wanted - len(placed), 0)]
+    untaken = [it.product for it in candidates if it.product.product_id not in taken]
+    left = untaken[: max(wanted - len(placed), 0)]
     last = min((recommendation.relevance_score for recommendation in placed), default=1.0)
     for number, product in enumerate(left, start=1):
         score = last * (1 - number / (len(left) + 1))

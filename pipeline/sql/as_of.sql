@@ -1,7 +1,8 @@
 -- The moment up to which a run looks: now, or the newest event of a shop whose events end earlier.
--- Each branch reads one entry of the index (kind, occurred_at).
+-- What customers answered to a slate comes from recstream's own readers: it is no sign that the shop's events are up to
+-- date. Each branch reads one entry of the index (kind, occurred_at).
 SELECT coalesce(max(newest.occurred_at), now()) AS as_of
-FROM unnest(ARRAY['purchase', 'return', 'view', 'rating', 'search', 'response']) AS kinds (kind)
+FROM unnest(ARRAY['purchase', 'return', 'view', 'rating', 'search']) AS kinds (kind)
 CROSS JOIN LATERAL (
     SELECT event.occurred_at
     FROM events AS event

@@ -101,9 +101,10 @@ LEFT JOIN LATERAL (
     ) AS search
 ) AS searches ON true
 LEFT JOIN LATERAL (
-    SELECT json_agg(json_build_array(label, value) ORDER BY occurred_at DESC, label, value) AS newest
+    -- What he was merely shown has no value and is much more: the index events_answers is without it.
+    SELECT json_agg(json_build_array(label, value, response) ORDER BY occurred_at DESC, label, value, response) AS newest
     FROM (
-        SELECT left(coalesce(product.name, event.text), 200) AS label, event.value, event.occurred_at
+        SELECT left(coalesce(product.name, event.text), 200) AS label, event.value, event.response, event.occurred_at
         FROM events AS event
         LEFT JOIN products AS product USING (product_id)
         WHERE event.customer_id = customer.customer_id

@@ -15,11 +15,13 @@ held AS MATERIALIZED (
 kept AS (
     INSERT INTO slates (run_id, customer_id, day, shard, state, lease, attempts, ending, reason, candidate_ids, input_hash,
                         tokens_in, tokens_out, tokens_cached, cost, first_row_s, last_row_s, whole_s, updated_at,
-                        content_hash, kept_run_id, kept_rows, variant)
+                        content_hash, kept_run_id, kept_rows, variant, candidate_scores, candidate_sources,
+                        candidates_as_of, candidate_build, removed_candidates)
     SELECT slate.run_id, slate.customer_id, date '0001-01-01', slate.shard, slate.state, slate.lease, slate.attempts,
            slate.ending, slate.reason, slate.candidate_ids, slate.input_hash, slate.tokens_in, slate.tokens_out,
            slate.tokens_cached, slate.cost, slate.first_row_s, slate.last_row_s, slate.whole_s, slate.updated_at,
-           slate.content_hash, slate.kept_run_id, slate.kept_rows, slate.variant
+           slate.content_hash, slate.kept_run_id, slate.kept_rows, slate.variant, slate.candidate_scores,
+           slate.candidate_sources, slate.candidates_as_of, slate.candidate_build, slate.removed_candidates
     FROM held AS slate
     ON CONFLICT DO NOTHING
 ),

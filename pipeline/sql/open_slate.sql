@@ -3,6 +3,11 @@ UPDATE slates
 SET state = 'streaming',
     lease = lease + 1,
     candidate_ids = CAST(:candidate_ids AS text[]),
+    candidate_scores = CAST(:candidate_scores AS real[]),
+    candidate_sources = CAST(:candidate_sources AS text),
+    candidates_as_of = CAST(:as_of AS timestamptz),
+    candidate_build = CAST(:build AS integer),
+    removed_candidates = CAST(:removed AS jsonb),
     variant = :variant,
     reason = NULL,
     updated_at = now()

@@ -1,0 +1,2 @@
+-- The moment of this transaction, by the server's clock.
+SELECT now()
