@@ -67,7 +67,7 @@ def _profile(row: RowMapping, as_of: datetime, habits: ShopHabits) -> Profile:
         categories=tuple(row["categories"] or ()),
         ratings=tuple((label, value) for label, value in row["ratings"] or ()),
         searches=tuple(row["searches"] or ()),
-        responses=tuple((label, value) for label, value in row["responses"] or ()),
+        responses=tuple((label, value, did) for label, value, did in row["responses"] or ()),
         spent=row["spent"],
         spending_since=row["spending_since"],
     )

@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+T = TypeVar("T")
 
 MONTHLY_SPEND = "Average monthly spend"
 MAX_ITEMS = 10
@@ -40,7 +42,7 @@ class History:
     categories: tuple[str, ...] = ()  # most viewed first
     ratings: tuple[tuple[str, float], ...] = ()  # label, 1 to 5
     searches: tuple[str, ...] = ()
-    responses: tuple[tuple[str, float], ...] = ()  # label, above 0 if interested
+    responses: tuple[tuple[str, float, str | None], ...] = ()  # label, above 0 if interested, what he did if known
     spent: float | None = None
     spending_since: datetime | None = None
 
@@ -67,8 +69,14 @@ def _ratings(history: History) -> Iterable[str]:
 
 
 def _responses(history: History) -> Iterable[str]:
-    for label, value in _once(history.responses):
-        yield f"{_short(label)}: {'interested' if value > 0 else 'not interested'}"
+    for label, answer in _once((label, _answer(value, did)) for label, value, did in history.responses):
+        yield f"{_short(label)}: {answer}"
+
+
+def _answer(value: float, did: str | None) -> str:
+    if did in {"clicked", "bought"}:
+        return did
+    return "interested" if value > 0 else "not interested"
 
 
 def _brands(history: History) -> list[str]:
@@ -120,9 +128,9 @@ def _stated_list(history: History, name: str) -> list[str]:
     return [text for text in values if isinstance(text, str)]
 
 
-def _once(pairs: Iterable[tuple[str, float]]) -> Iterable[tuple[str, float]]:
+def _once(pairs: Iterable[tuple[str, T]]) -> Iterable[tuple[str, T]]:
     """Of each label the newest value."""
-    newest: dict[str, float] = {}
+    newest: dict[str, T] = {}
     for label, value in pairs:
         newest.setdefault(label, value)
     return newest.items()

@@ -181,6 +181,8 @@ def _notes(landing: Landing, source: Source, renaming: Renaming) -> tuple[str, .
         notes.append(f"{_events_name(landing.unknown_customers)} a customer that is not loaded")
     if landing.unknown_products:
         notes.append(f"{_events_name(landing.unknown_products)} a product that is not loaded")
+    if landing.unknown_runs:
+        notes.append(f"{_events_name(landing.unknown_runs)} a run that is not here: eval --live does not count them")
     if left_out := columns_left_out(source.columns or (), renaming):
         notes.append(f"columns without a place in the table were left out: {', '.join(left_out)}")
     return tuple(notes)

@@ -51,7 +51,7 @@ def _text_or_list(value: Cell) -> Cell:
     return _short_list(value) if isinstance(value, list) else _name(value)
 
 
-def _spend(value: Cell) -> JsonValue:
+def _plain_amount(value: Cell) -> JsonValue:
     found = amount(value)
     return int(found) if found.is_integer() else found
 
@@ -109,7 +109,7 @@ class _WithAttributes(BaseModel):
 
 
 class CustomerRecord(_WithAttributes):
-    """A customer. The attributes that profiles read are judged by name; any other is kept as it is."""
+    """A customer. The attributes that profiles and rules read are judged by name; any other is kept as it is."""
 
     columns = frozenset({"customer_id", "active", "time_zone"})
     named_attributes = frozenset(
@@ -119,6 +119,10 @@ class CustomerRecord(_WithAttributes):
             "preferred_brands",
             "preferred_shopping_times",
             "candidates",
+            "excluded_brands",
+            "excluded_categories",
+            "price_from",
+            "price_to",
         }
     )
 
@@ -126,10 +130,14 @@ class CustomerRecord(_WithAttributes):
     active: Flag = True
     time_zone: ShortText = None
     loyalty_status: ShortText = None
-    average_monthly_spend: Annotated[int | float | None, BeforeValidator(_spend)] = None
+    average_monthly_spend: Annotated[int | float | None, BeforeValidator(_plain_amount)] = None
     preferred_brands: Annotated[list[Name], BeforeValidator(_short_list)] = []
     preferred_shopping_times: Annotated[str | list[Name] | None, BeforeValidator(_text_or_list)] = None
     candidates: Annotated[list[Identifier], BeforeValidator(_short_list)] = []
+    excluded_brands: Annotated[list[Name], BeforeValidator(_short_list)] = []
+    excluded_categories: Annotated[list[Name], BeforeValidator(_short_list)] = []
+    price_from: Annotated[int | float | None, BeforeValidator(_plain_amount)] = None
+    price_to: Annotated[int | float | None, BeforeValidator(_plain_amount)] = None
 
     @field_validator("time_zone")
     @classmethod

@@ -33,7 +33,8 @@ TAKE_OUT_REPEATS = """
 """
 COUNT_STRANGERS = """
     SELECT count(*) FILTER (WHERE customer.is_known IS NULL),
-           count(*) FILTER (WHERE product.is_known IS NULL AND incoming.product_id IS NOT NULL)
+           count(*) FILTER (WHERE product.is_known IS NULL AND incoming.product_id IS NOT NULL),
+           count(*) FILTER (WHERE run.is_known IS NULL AND incoming.run_id IS NOT NULL)
     FROM recstream_incoming AS incoming
     LEFT JOIN LATERAL (
         SELECT true AS is_known FROM customers WHERE customers.customer_id = incoming.customer_id LIMIT 1
@@ -41,6 +42,9 @@ COUNT_STRANGERS = """
     LEFT JOIN LATERAL (
         SELECT true AS is_known FROM products WHERE products.product_id = incoming.product_id LIMIT 1
     ) AS product ON true
+    LEFT JOIN LATERAL (
+        SELECT true AS is_known FROM runs WHERE runs.run_id = incoming.run_id LIMIT 1
+    ) AS run ON true
 """
 
 
@@ -61,6 +65,7 @@ class Landing:
     unchanged: int = 0
     unknown_customers: int = 0
     unknown_products: int = 0
+    unknown_runs: int = 0
     refusals: list[Refusal] = field(default_factory=list)
 
     def add(self, other: "Landing") -> None:
@@ -70,6 +75,7 @@ class Landing:
         self.unchanged += other.unchanged
         self.unknown_customers += other.unknown_customers
         self.unknown_products += other.unknown_products
+        self.unknown_runs += other.unknown_runs
         self.refusals += other.refusals
 
 
@@ -127,7 +133,7 @@ def _merge(connection: psycopg.Connection, into: TableStatements, rows: Sequence
 def _count_strangers(connection: psycopg.Connection, landing: Landing) -> None:
     counts = connection.execute(COUNT_STRANGERS).fetchone()
     if counts is not None:
-        landing.unknown_customers, landing.unknown_products = counts
+        landing.unknown_customers, landing.unknown_products, landing.unknown_runs = counts
 
 
 def _repeats(connection: psycopg.Connection, id_column: str, rows: Sequence[StagedRow]) -> list[Refusal]:

@@ -105,8 +105,8 @@ INTO_PRODUCTS = TableStatements(
 )
 
 INSERT_EVENTS: LiteralString = """
-    INSERT INTO events (event_key, customer_id, product_id, kind, value, text, occurred_at)
-    SELECT event_key, customer_id, product_id, kind, value, text, occurred_at
+    INSERT INTO events (event_key, customer_id, product_id, kind, value, text, occurred_at, run_id, rank, response)
+    SELECT event_key, customer_id, product_id, kind, value, text, occurred_at, run_id, rank, response
     FROM recstream_incoming
     ORDER BY line
     ON CONFLICT (event_key) DO NOTHING
@@ -118,11 +118,12 @@ INTO_EVENTS = TableStatements(
     create="""
         CREATE TEMPORARY TABLE recstream_incoming (
             line bigint, event_key uuid, customer_id text, product_id text, kind text, value double precision,
-            text text, occurred_at timestamptz
+            text text, occurred_at timestamptz, run_id uuid, rank integer, response text
         ) ON COMMIT DROP
     """,
     copy="""
-        COPY recstream_incoming (line, event_key, customer_id, product_id, kind, value, text, occurred_at)
+        COPY recstream_incoming
+            (line, event_key, customer_id, product_id, kind, value, text, occurred_at, run_id, rank, response)
         FROM STDIN
     """,
     merge=INSERT_EVENTS,

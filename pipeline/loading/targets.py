@@ -67,6 +67,9 @@ def event_values(record: EventRecord) -> Values:
         record.value,
         record.text,
         record.occurred_at,
+        record.run_id,
+        record.rank,
+        record.response,
     )
 
 
