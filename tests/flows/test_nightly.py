@@ -1,7 +1,9 @@
 """The nightly flow on a real Prefect server: what it makes, what it says, and what it refuses."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -10,6 +12,8 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pipeline.candidates.building import build_candidates
+from pipeline.candidates.recipe import CandidateRecipe
 from pipeline.database import open_connection
 from pipeline.demo_shop import populate
 from pipeline.errors import InputError, RunConflictError
@@ -18,7 +22,7 @@ from pipeline.runs import RunSummary, find_run
 from tests.fixtures.misbehaving_ranker import MisbehavingRanker
 from tests.fixtures.prefect_runs import LEAVES_SOCKETS, PATIENCE_S, run_nightly
 from tests.fixtures.readers import runs_that_readers_see
-from tests.fixtures.shop import add_customer, add_product, change, end_slates, read, scalar
+from tests.fixtures.shop import NOW, add_customer, add_event, add_product, change, end_slates, read, scalar
 
 pytestmark = [pytest.mark.usefixtures("_settings_of_the_flows"), LEAVES_SOCKETS]
 
@@ -165,6 +169,73 @@ async def test_a_night_in_which_nothing_has_changed_asks_nobody_and_says_so_unle
     assert await called(engine) == calls
     assert (await run_nightly(refresh=True)).is_completed()
     assert len(await called(engine)) == 2 * len(calls)
+
+
+async def test_a_night_builds_candidates_first_unless_those_in_service_are_to_stay(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_small_shop(engine, "a")
+    await run_nightly()
+    await run_nightly()
+    assert await scalar(engine, "SELECT count(*) FROM candidate_builds WHERE state = 'ready'") == 2
+
+    monkeypatch.setenv("RECSTREAM_CANDIDATES_EVERY_DAYS", "7")
+    await run_nightly()
+    assert await scalar(engine, "SELECT count(*) FROM candidate_builds") == 2
+
+
+async def test_a_build_that_looks_far_back_does_not_stay(
+    engine: AsyncEngine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSTREAM_CANDIDATES_EVERY_DAYS", "7")
+    await add_small_shop(engine, "a")
+    await add_event(engine, "a", "purchase", product_id="1", at=NOW)
+    build_candidates(database_url, CandidateRecipe(), as_of=NOW - timedelta(days=8))
+    await run_nightly()
+    assert await scalar(engine, "SELECT count(*) FROM candidate_builds") == 2
+    await run_nightly()
+    assert await scalar(engine, "SELECT count(*) FROM candidate_builds") == 2
+
+
+async def test_a_build_by_a_recipe_of_another_version_ends_no_night(
+    engine: AsyncEngine, admin: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSTREAM_CANDIDATES_EVERY_DAYS", "7")
+    await add_small_shop(engine, "a")
+    await run_nightly()
+    await change(admin, """UPDATE candidate_builds SET recipe = recipe || jsonb_build_object('later', 1)""")
+    assert (await run_nightly(refresh=True)).is_completed()
+
+
+async def test_a_night_without_the_extra_that_it_is_to_build_with_goes_on_and_says_so(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)  # as where it is not installed
+    monkeypatch.setenv("RECSTREAM_CANDIDATE_METHOD", "scipy")
+    await add_small_shop(engine, "a")
+
+    state = await run_nightly()
+
+    assert state.is_completed()
+    assert state.message is not None
+    assert "1 of 1 customers" in state.message
+    assert "; candidates cannot be built with scipy, which is not installed" in state.message
+
+
+async def test_a_night_whose_build_fails_goes_on_with_the_candidates_of_before_and_says_so(
+    engine: AsyncEngine, admin: AsyncEngine
+) -> None:
+    await add_small_shop(engine, "a")
+    await run_nightly()
+    await change(admin, "REVOKE EXECUTE ON FUNCTION recstream_analyze_build FROM recstream_writer")
+
+    state = await run_nightly(refresh=True)
+
+    assert state.is_completed()
+    assert state.message is not None
+    assert "1 of 1 customers" in state.message
+    assert "; candidates could not be built: permission denied for function recstream_analyze_build" in state.message
+    assert await scalar(engine, "SELECT state FROM candidate_builds ORDER BY build_id DESC LIMIT 1") == "failed"
 
 
 async def test_resume_asks_only_for_the_customers_that_are_left(
