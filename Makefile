@@ -13,10 +13,10 @@ ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(PINNED) 2>/dev/null),$(C
 .PHONY: $(PINNED)
 endif
 
-.PHONY: help demo test check bench-stream bench-write bench-limits chaos lock clean
+.PHONY: help demo test check bench-stream bench-write bench-limits bench-candidates chaos lock clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## a shop, a night and its recommendations, on this machine alone
 	@exec $(BIN)/recstream demo
@@ -39,6 +39,9 @@ bench-write: $(READY) ## measure the writer and the readers with a million custo
 
 bench-limits: $(READY) ## runs under a provider's limits, beside the bare client, and budgets and plans, 6 to 10 minutes
 	@exec $(BIN)/python -m bench.limits
+
+bench-candidates: $(READY) ## what candidates find, beside implicit, and what building them takes, 20 to 30 minutes
+	@exec $(BIN)/python -m bench.candidates
 
 chaos: $(READY) ## kill, crash and cut nights, then check every row, 5 to 10 minutes; SEED=N draws the same again
 	@exec $(BIN)/python -m bench.chaos $(if $(SEED),--seed $(SEED))
