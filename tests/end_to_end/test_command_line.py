@@ -268,3 +268,12 @@ def test_the_help_of_every_command_has_an_example(name: str, capsys: pytest.Capt
     group = get_command(app)
     command = group.get_command(typer.Context(group), name)  # type: ignore[attr-defined]  # the app is a group
     assert f"Example: recstream {name}" in command.get_help(typer.Context(command))
+
+
+def test_help_tells_each_command_whole_and_candidates_beside_the_run(tmp_path: Path) -> None:
+    recstream = CommandLine(tmp_path)
+    for group in ((), ("candidates",)):
+        listed = recstream(*group, "--help").stdout.partition("Commands:\n")[2]
+        assert "..." not in listed
+    names = [line.split()[0] for line in recstream("--help").stdout.partition("Commands:\n")[2].splitlines()]
+    assert names[names.index("run") + 1] == "candidates"

@@ -51,7 +51,7 @@ async def test_attempts_whose_process_died_are_told(recstream: CommandLine, engi
     run = await add_run(engine, "a")
     await begin_run(engine, run.run_id)
     ledger = SlateLedger(engine, run.run_id, run.day)
-    await ledger.begin_attempt(await ledger.open(CustomerId("a"), (), 3), "hash")
+    await ledger.begin_attempt(await ledger.open(CustomerId("a"), None, 3), "hash")
     await end_dead_runs(engine)
 
     assert "died" in recstream("status").stdout

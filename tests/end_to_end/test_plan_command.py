@@ -28,6 +28,7 @@ def test_a_plan_is_a_table_for_people(recstream: CommandLine) -> None:
     for line in (
         "customers │ 2, 1 more are not active",
         "skipped │ nobody",
+        "unchanged │ not known: the night builds candidates anew; all are counted as asked for",
         "asked for │ 2 customers, 2 requests",
         "cost │ 0.00 USD",
         "budget of the run │ 10 tokens, does not suffice: the run would stop before it is passed",
@@ -41,6 +42,7 @@ def test_a_plan_is_a_document_for_programs(recstream: CommandLine) -> None:
     assert (told.status, told.stderr) == (0, "")
     plan = told.document
     assert (plan["customers"], plan["asked"], plan["requests"], plan["unchanged"]) == (1, 1, 1, 0)
+    assert plan["unchanged_unknown"] is False, "with --refresh nobody stays unchanged"
     assert plan["tokens_in"] > 0
     assert plan["sample"] is None
     assert (plan["budgets"][0]["suffices"], plan["suffices"]) == (True, True)

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.database import open_connection
-from pipeline.domain import CustomerId, RunKind
+from pipeline.domain import CustomerId, ProductId, RunKind
 from pipeline.gates import Gates
 from pipeline.group_commit import open_group_commit
+from pipeline.product_rules import ShopRule, end_rule, order_rule
 from pipeline.publishing import publish_by_hand, publish_customer, publish_night, roll_back
 from pipeline.reading import read_current_slate, read_rows, read_slate
 from pipeline.run_states import begin_run
@@ -57,6 +58,33 @@ async def test_what_he_purchased_since_disappears_for_him_alone(engine: AsyncEng
 
     assert [product for _, product in await what_readers_see(engine, "a")] == ["p2", "p3"]
     assert [product for _, product in await what_readers_see(engine, "b")] == ["p1", "p2", "p3"]
+
+
+async def test_what_he_refused_since_disappears_for_him_alone(engine: AsyncEngine, database_url: str) -> None:
+    run = await add_slates(engine, database_url, a="complete", b="complete")
+    await publish_night(engine, run.run_id, GATES)
+    since = run.as_of + timedelta(days=1)
+    await add_event(engine, "a", "response", product_id="p1", value=0, at=since)
+    await add_event(engine, "a", "response", product_id="p2", value=1, at=since)
+    await add_event(engine, "a", "response", product_id="p3", at=since)
+    await add_event(engine, "a", "rating", product_id="p2", value=0, at=since)
+    await add_event(engine, "a", "response", product_id="p2", value=0, at=run.as_of - timedelta(days=1))
+
+    assert [product for _, product in await what_readers_see(engine, "a")] == ["p2", "p3"]
+    assert [product for _, product in await what_readers_see(engine, "b")] == ["p1", "p2", "p3"]
+
+
+async def test_what_the_shop_bans_disappears_until_it_is_banned_no_more(engine: AsyncEngine, database_url: str) -> None:
+    run = await add_slates(engine, database_url, a="complete", b="complete")
+    await publish_night(engine, run.run_id, GATES)
+
+    await order_rule(engine, ProductId("p2"), ShopRule.BAN, reason="recalled")
+    await order_rule(engine, ProductId("p3"), ShopRule.PIN, reason="we like it")
+    for customer_id in "ab":
+        assert [product for _, product in await what_readers_see(engine, customer_id)] == ["p1", "p3"]
+
+    await end_rule(engine, ProductId("p2"), ShopRule.BAN)
+    assert [product for _, product in await what_readers_see(engine, "a")] == ["p1", "p2", "p3"]
 
 
 async def test_a_purchase_of_something_without_an_id_hides_nothing(engine: AsyncEngine, database_url: str) -> None:

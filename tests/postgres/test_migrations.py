@@ -15,8 +15,8 @@ from pipeline.schema import migrate
 from pipeline.tables import metadata
 from tests.fixtures.releases import RELEASES, administer, as_superuser, leave_as, rows_of, shape_of, tables_of
 
-HEAD = "0011"
-OURS = set(metadata.tables) | {"current_recommendations", "live_recommendations", "standing_orders"}
+HEAD = "0015"
+OURS = set(metadata.tables) | {"current_recommendations", "live_recommendations", "standing_orders", "standing_rules"}
 
 
 def test_an_empty_database_goes_up_and_down_and_up_again(empty_database_url: str) -> None:

@@ -24,7 +24,7 @@ from pipeline.settings import load_settings
 from pipeline.shards import ShardReport, serve_shard
 from pipeline.slates import Slate, SlateLedger
 from tests.fixtures.scripted_endpoint import Answer, happens, item_text, scripted_endpoint, text_event, whole_stream
-from tests.fixtures.shop import NOW, RANKER, add_product, add_run, read, some_products
+from tests.fixtures.shop import NOW, RANKER, add_product, add_run, read, some_candidates
 
 CUSTOMER, OTHER = CustomerId("c"), CustomerId("other")
 PATIENCE_S = 60.0
@@ -32,7 +32,7 @@ PATIENCE_S = 60.0
 Deed = Callable[[AsyncEngine, Run, SlateLedger, Slate], Awaitable[object]]
 
 DEEDS: dict[str, Deed] = {
-    "open": lambda engine, run, ledger, slate: ledger.open(OTHER, some_products(3), 3),
+    "open": lambda engine, run, ledger, slate: ledger.open(OTHER, some_candidates(3), 3),
     "reject": lambda engine, run, ledger, slate: ledger.reject(slate, Rejection(RejectionReason.NOT_JSON, "", "{")),
     "end an attempt": lambda engine, run, ledger, slate: ledger.end_attempt(
         slate, AnswerRecord(usage=Usage(7)), Ending.CUT, None
@@ -79,7 +79,7 @@ async def test_whatever_the_ledger_is_told_or_asked_while_postgres_is_away_is_do
         async with open_engine(url, connections=len(DEEDS)) as engine:
             run = await add_run(engine, CUSTOMER, OTHER)
             ledger = SlateLedger(engine, run.run_id, run.day)
-            slate = await ledger.open(CUSTOMER, some_products(3), 3)
+            slate = await ledger.open(CUSTOMER, some_candidates(3), 3)
             await ledger.begin_attempt(slate, "hash")
             nobody_answered = refused(engine, len(DEEDS))
             running.close()
@@ -112,7 +112,7 @@ async def test_who_leaves_does_not_wait_for_a_postgres_that_is_away(folder: Path
         async with open_engine(url, connections=2) as engine:
             run = await add_run(engine, CUSTOMER)
             ledger = SlateLedger(engine, run.run_id, run.day)
-            slate = await ledger.open(CUSTOMER, some_products(3), 3)
+            slate = await ledger.open(CUSTOMER, some_candidates(3), 3)
             await ledger.begin_attempt(slate, "hash")
             running.close()
             tries: list[bool] = []

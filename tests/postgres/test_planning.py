@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pipeline.candidates.building import build_candidates
+from pipeline.candidates.recipe import CandidateRecipe
 from pipeline.database import open_connection, open_engine
 from pipeline.errors import ConfigurationError, DatabaseError, InputError
 from pipeline.limits.sharing import account_of
@@ -70,7 +72,9 @@ async def test_who_would_be_skipped_is_told_with_the_reason(
     shop: AsyncEngine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RECSTREAM_GATE_SERVED_SHARE", "0.5")  # one of the four gets nothing
+    monkeypatch.setenv("RECSTREAM_CANDIDATES_EVERY_DAYS", "7")
     await add_catalog(shop)
+    build_candidates(database_url, CandidateRecipe())
     for customer_id in ("a", "b", "c"):
         await add_customer(shop, customer_id)
     await add_customer(shop, "empty", candidates=["gone"])
@@ -83,9 +87,28 @@ async def test_who_would_be_skipped_is_told_with_the_reason(
 
     assert (first.customers, first.not_active, first.unchanged, first.no_candidates, first.asked) == (4, 1, 0, 1, 3)
     assert (second.unchanged, second.no_candidates, second.asked, second.requests) == (2, 1, 1, 1)
+    assert not second.unchanged_unknown
     assert (await planned(database_url, refresh=True)).asked == 3
     assert (await planned(database_url, most=2)).customers == 2
     assert first.sample is None
+
+
+async def test_before_candidates_are_built_anew_nobody_is_counted_as_unchanged(
+    shop: AsyncEngine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_catalog(shop)
+    for customer_id in ("a", "b"):
+        await add_customer(shop, customer_id)
+    build_candidates(database_url, CandidateRecipe())
+    await night()
+
+    plan = await planned(database_url)
+    assert (plan.unchanged, plan.unchanged_unknown, plan.asked) == (0, True, 2)
+    assert not (await planned(database_url, refresh=True)).unchanged_unknown
+
+    monkeypatch.setenv("RECSTREAM_CANDIDATES_EVERY_DAYS", "2")
+    plan = await planned(database_url)
+    assert (plan.unchanged, plan.unchanged_unknown, plan.asked) == (2, False, 0)
 
 
 async def test_a_plan_says_what_the_night_reports_once_a_night_has_taught_it_how_the_endpoint_counts(
@@ -102,6 +125,24 @@ async def test_a_plan_says_what_the_night_reports_once_a_night_has_taught_it_how
     assert (first.asked, first.models[0].runs, again.models[0].runs) == (30, 0, 1)
     assert foretells(again, summary)
     assert again.duration.seconds is not None
+
+
+async def test_the_first_plan_of_a_shop_knows_how_the_offline_ranker_counts(
+    engine: AsyncEngine, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("RECSTREAM_OFFLINE_TOKENS_PER_SECOND", "0")
+    await add_catalog(engine, 40)
+    for number in range(20):
+        await add_customer(engine, f"c{number}", loyalty_status="Gold" * (1 + number % 5))
+
+    plan = await planned(database_url)
+    summary = await night()
+
+    assert plan.models[0].runs == 0
+    assert plan.tokens_in == summary.tokens_in
+    assert plan.tokens_out == pytest.approx(summary.tokens_out, rel=NEARLY)
 
 
 async def test_a_plan_leans_on_what_the_last_nights_were_reported_to_take(

@@ -109,6 +109,18 @@ async def test_events_about_the_catalog_are_told_by_its_names_brands_and_categor
     }
 
 
+async def test_what_he_was_merely_shown_hides_no_answer_of_his(engine: AsyncEngine) -> None:
+    customer = await add_customer(engine, "c")
+    await add_product(engine, "1", "Trail Shoe")
+    await add_event(engine, customer, "response", product_id="1", value=0, response="refused")
+    for number in range(40):
+        at = SATURDAY_EVENING + timedelta(minutes=number)
+        await add_event(engine, customer, "response", product_id="1", response="shown", at=at)
+    await add_event(engine, customer, "response", product_id="gone", value=1, response="clicked")
+
+    assert await segments_of(engine, customer) == {"Responses to earlier recommendations": "Trail Shoe: not interested"}
+
+
 async def test_a_customer_of_whom_nothing_is_known_has_no_segment(engine: AsyncEngine) -> None:
     customer = await add_customer(engine, "cold")
 
@@ -280,5 +292,5 @@ async def test_histories_are_read_through_the_index(engine: AsyncEngine, admin: 
     explained = await read(engine, "EXPLAIN " + statement("customer_histories").text, **parameters_of(*page))
 
     plan = "\n".join(str(line) for (line,) in explained)
-    assert plan.count("events_by_customer") == 6, plan
+    assert (plan.count("events_by_customer"), plan.count("events_answers")) == (5, 1), plan
     assert plan.count(" on events ") == 6, plan

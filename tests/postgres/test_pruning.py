@@ -166,7 +166,10 @@ def test_a_kept_slate_is_the_same_in_every_column_but_its_day(
 ) -> None:
     add_night(shop, 9, "ab")
     add_night(shop, 1, "a")
-    shop.execute("UPDATE slates SET reason = 'why', kept_run_id = run_id, kept_rows = 3")
+    shop.execute(
+        "UPDATE slates SET reason = 'why', kept_run_id = run_id, kept_rows = 3, candidate_scores = '{1}', "
+        "candidate_sources = 'n', candidates_as_of = now(), candidate_build = 1, removed_candidates = '{}'"
+    )
     rows = f"SELECT to_jsonb(t) - 'day' FROM {table} AS t WHERE customer_id = 'b' ORDER BY 1".encode()
     before = shop.execute(rows).fetchall()
     assert before

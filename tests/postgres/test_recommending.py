@@ -40,7 +40,7 @@ from tests.fixtures.scripted_endpoint import (
     text_event,
     whole_stream,
 )
-from tests.fixtures.shop import RANKER, add_run, change, read, some_products
+from tests.fixtures.shop import RANKER, add_run, candidates_of, change, read, some_candidates, some_products
 
 CUSTOMER = CustomerId("c")
 PROFILE = Profile(CUSTOMER, (("Recent purchases", "Laptop"),))
@@ -113,8 +113,8 @@ async def serve(
         scripted_endpoint(*answers) as scripted,
         services_for(scripted, engine, writer, run, attempts=attempts) as services,
     ):
-        offered = some_products(5) if candidates is None else candidates
-        return await all_of(recommend(PROFILE, offered, services)), scripted
+        found = candidates_of(some_products(5) if candidates is None else candidates)
+        return await all_of(recommend(PROFILE, found, services)), scripted
 
 
 async def placed(engine: AsyncEngine) -> list[tuple[object, ...]]:
@@ -147,7 +147,7 @@ async def test_a_row_is_visible_to_others_while_the_rest_of_the_answer_is_held_b
     async with (
         scripted_endpoint(answer) as scripted,
         services_for(scripted, engine, writer, run) as services,
-        aclosing(recommend(PROFILE, some_products(5), services)) as rows,
+        aclosing(recommend(PROFILE, some_candidates(5), services)) as rows,
     ):
         first = await anext(rows)
         assert await read(
@@ -327,7 +327,7 @@ async def test_leaving_the_loop_closes_the_connection_and_the_slate_can_be_resum
         scripted_endpoint(Answer(held_back)) as scripted,
         services_for(scripted, engine, writer, run) as services,
     ):
-        async with aclosing(recommend(PROFILE, some_products(5), services)) as rows:
+        async with aclosing(recommend(PROFILE, some_candidates(5), services)) as rows:
             await anext(rows)
         assert await happens(scripted.client_gone)
     assert await slate(engine) == ("pending", 1, "abandoned", "not served: its run ended before")
@@ -350,7 +350,7 @@ async def test_cancellation_closes_the_connection_and_is_recorded(
         scripted_endpoint(Answer(held_back)) as scripted,
         services_for(scripted, engine, writer, run) as services,
     ):
-        serving = asyncio.create_task(all_of(recommend(PROFILE, some_products(5), services)))
+        serving = asyncio.create_task(all_of(recommend(PROFILE, some_candidates(5), services)))
         assert await happens(scripted.asked)
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -368,7 +368,7 @@ async def test_an_answer_that_never_ends_is_left_once_all_is_there(
         scripted_endpoint(Answer(chatter, headers=EVENT_STREAM)) as scripted,
         services_for(scripted, engine, writer, run) as services,
     ):
-        assert await all_of(recommend(PROFILE, some_products(5), services)) == ["p1", "p2", "p3"]
+        assert await all_of(recommend(PROFILE, some_candidates(5), services)) == ["p1", "p2", "p3"]
         assert await happens(scripted.client_gone)
 
     assert await slate(engine) == ("complete", 1, "enough", None)
@@ -511,7 +511,7 @@ async def test_a_slate_that_another_opens_is_left_to_him_and_the_shard_goes_on(
         async with asyncio.timeout(PATIENCE_S):
             while not await placed(engine):  # noqa: ASYNC110 - nobody tells that a row of the shard is there
                 await asyncio.sleep(0.05)
-        other = await SlateLedger(engine, run.run_id, run.day).open(CustomerId("a"), some_products(5), 3)
+        other = await SlateLedger(engine, run.run_id, run.day).open(CustomerId("a"), some_candidates(5), 3)
         gate.set()
 
         assert await serving == ShardReport(0, customers=2, rows=4)
@@ -526,9 +526,8 @@ async def test_a_slate_that_another_opens_is_left_to_him_and_the_shard_goes_on(
         ("a", "taken_over", True),
         ("b", "complete", True),
     ]
-    assert [record.getMessage() for record in caplog.records] == [
-        "the slate of customer 'a' was opened by another, or is there no more: this attempt ends"
-    ]
+    said = [record.getMessage() for record in caplog.records if record.name == "pipeline.recommending"]
+    assert said == ["the slate of customer 'a' was opened by another, or is there no more: this attempt ends"]
 
 
 async def test_a_slate_that_is_lost_between_two_attempts_is_not_asked_for_again(
@@ -539,10 +538,10 @@ async def test_a_slate_that_is_lost_between_two_attempts_is_not_asked_for_again(
     async with (
         scripted_endpoint(broken_off, whole(1, 2)) as scripted,
         services_for(scripted, engine, writer, run) as services,
-        aclosing(recommend(PROFILE, some_products(5), services)) as rows,
+        aclosing(recommend(PROFILE, some_candidates(5), services)) as rows,
     ):
         await anext(rows)
-        await services.ledger.open(CUSTOMER, some_products(5), 3)
+        await services.ledger.open(CUSTOMER, some_candidates(5), 3)
         gate.set()
 
         assert [row async for row in rows] == []

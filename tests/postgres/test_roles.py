@@ -22,7 +22,7 @@ from pipeline.roles import Role
 from pipeline.schema import migrate, plan_migration, require_current
 from pipeline.slates import SlateLedger
 from tests.fixtures.releases import administer, as_superuser
-from tests.fixtures.shop import add_run, change, row_of, scalar, some_products
+from tests.fixtures.shop import add_run, change, row_of, scalar, some_candidates
 
 VIEWS = ("current_recommendations", "live_recommendations")
 TABLES = (
@@ -124,6 +124,11 @@ def test_the_roles_have_exactly_these_rights(prepared: str) -> None:
         ("reader", "current_recommendations", "S"),
         ("reader", "live_recommendations", "S"),
         ("writer", "alembic_version", "S"),
+        ("writer", "candidate_builds", "IS"),  # and of some columns U
+        ("writer", "candidate_histories", "IS"),
+        ("writer", "candidate_neighbours", "IS"),
+        ("writer", "candidate_newcomers", "IS"),
+        ("writer", "candidate_products", "IS"),
         ("writer", "current_recommendations", "S"),
         ("writer", "customers", "ISU"),
         ("writer", "endpoint_limits", "ISU"),
@@ -131,6 +136,7 @@ def test_the_roles_have_exactly_these_rights(prepared: str) -> None:
         ("writer", "limit_leases", "DISU"),
         ("writer", "live_recommendations", "S"),
         ("writer", "llm_calls", "ISU"),
+        ("writer", "product_rules", "S"),  # and of some columns IU
         ("writer", "products", "ISU"),
         ("writer", "published", "ISU"),
         ("writer", "published_runs", "ISU"),
@@ -144,6 +150,7 @@ def test_the_roles_have_exactly_these_rights(prepared: str) -> None:
         ("writer", "spenders", "DISU"),
         ("writer", "spending", "ISU"),
         ("writer", "standing_orders", "S"),
+        ("writer", "standing_rules", "S"),
     ]
 
 
@@ -175,10 +182,13 @@ FORBIDDEN_TO_THE_WRITER: Sequence[LiteralString] = (
         "DELETE FROM " + table
         for table in (
             "customers", "events", "runs", "slates", "recommendations", "rejections", "llm_calls", "published",
-            "published_runs", "rejects_files", "run_orders", "spending",
+            "published_runs", "rejects_files", "run_orders", "spending", "product_rules",
         )
     ),
+    "UPDATE product_rules SET rule = 'pin'",
     "UPDATE run_orders SET ordered_by = 'nobody'",
+    "UPDATE candidate_builds SET as_of = now()",
+    "UPDATE candidate_products SET buyers = 0",
     "UPDATE recommendations SET rank = 2",
     "UPDATE rejections SET raw = ''",
     "TRUNCATE slates",
@@ -209,7 +219,7 @@ async def test_the_writer_does_the_whole_work_of_the_service(service_url: str, t
     async with hold_the_night(service_url), open_engine(service_url, connections=2) as engine:
         run = await add_run(engine, "c", kind=RunKind.ON_DEMAND)
         ledger = SlateLedger(engine, run.run_id, run.day)
-        slate = await ledger.open(CustomerId("c"), some_products(1), 1)
+        slate = await ledger.open(CustomerId("c"), some_candidates(1), 1)
         async with open_group_commit(service_url, run.run_id, run.day, run.provenance) as commits:
             await commits.commit(row_of("c", 1, lease=slate.lease, product_id="p1"))
         await change(
@@ -312,6 +322,24 @@ def test_preparing_a_day_looks_at_nothing_that_its_caller_made(writer: psycopg.C
 
     attached = "SELECT inhparent::regclass::text FROM pg_inherits WHERE inhrelid = 'public.slates_20261125'::regclass"
     assert writer.execute(attached).fetchall() == [("public.slates",)]
+
+
+@pytest.mark.parametrize("function", ["prepare", "drop", "analyze"])
+def test_a_reader_touches_no_build(reader: psycopg.Connection, function: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        reader.execute(f"SELECT recstream_{function}_build(1)".encode())
+
+
+def test_preparing_a_build_looks_at_nothing_that_its_caller_made(writer: psycopg.Connection) -> None:
+    writer.execute("CREATE TEMPORARY TABLE candidate_products (build_id integer) PARTITION BY LIST (build_id)")
+    writer.execute(
+        "INSERT INTO candidate_builds (state, method, as_of, recipe) VALUES ('building', 'sql', now(), '{}')"
+    )
+    writer.execute("SET search_path = pg_temp, public")
+    writer.execute("SELECT public.recstream_prepare_build(1)")
+
+    attached = "SELECT inhparent::regclass::text FROM pg_inherits WHERE inhrelid = 'candidate_products_1'::regclass"
+    assert writer.execute(attached).fetchall() == [("public.candidate_products",)]
 
 
 def test_only_the_writer_prepares_a_day(prepared: str, postgres: EmbeddedPostgres) -> None:

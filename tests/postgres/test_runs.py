@@ -114,6 +114,12 @@ async def test_a_run_looks_up_to_the_newest_event_that_has_happened(engine: Asyn
     assert (await add_run(engine, "c")).as_of == NOW
 
 
+async def test_an_answer_to_a_slate_is_no_sign_of_life_of_the_shops_events(engine: AsyncEngine) -> None:
+    await add_event(engine, "c", "purchase", product_id="p", at=NOW)
+    await add_event(engine, "c", "response", product_id="p", value=1, response="clicked", at=NOW + timedelta(days=1))
+    assert (await add_run(engine, "c")).as_of == NOW
+
+
 async def test_a_shop_without_events_is_looked_at_as_of_now(engine: AsyncEngine) -> None:
     run = await add_run(engine, "c")
 
@@ -245,7 +251,7 @@ async def test_the_runs_of_dead_processes_are_marked_and_others_are_left(
     for name in ("running", "finished", "on demand"):
         await begin_run(engine, states[name].run_id)
     await end_run(engine, states["finished"].run_id, RunState.FINISHED)
-    slate = await SlateLedger(engine, states["running"].run_id, states["running"].day).open(CustomerId("c"), (), 1)
+    slate = await SlateLedger(engine, states["running"].run_id, states["running"].day).open(CustomerId("c"), None, 1)
     await SlateLedger(engine, slate.run_id, slate.day).begin_attempt(slate, "hash")
 
     async with hold_new_run(database_url) as alive:

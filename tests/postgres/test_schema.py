@@ -12,7 +12,7 @@ from pipeline.schema import migrate, plan_migration, require_current
 from tests.fixtures.releases import administer, tables_of
 from tests.fixtures.shop import RANKER, add_run, change, scalar
 
-HEAD = "0011"
+HEAD = "0015"
 
 
 def test_a_database_without_tables_is_told_to_be_initialised(empty_database_url: str) -> None:
@@ -63,6 +63,10 @@ def test_the_plan_of_an_empty_database_names_every_step_and_changes_nothing(empt
         "0009",
         "0010",
         "0011",
+        "0012",
+        "0013",
+        "0014",
+        "0015",
     ]
     assert plan.steps[0].purpose.startswith("The first tables: ")
     assert all("\n" not in step.purpose for step in plan.steps)
@@ -85,6 +89,10 @@ def test_the_plan_of_a_released_database_names_the_steps_that_are_left(empty_dat
         "0009",
         "0010",
         "0011",
+        "0012",
+        "0013",
+        "0014",
+        "0015",
     ]
 
 

@@ -9,13 +9,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.domain import (
     AnswerRecord,
+    Candidate,
+    Candidates,
     CustomerId,
     Ending,
+    FoundBy,
     ProductId,
     Rank,
     Recommendation,
     Rejection,
     RejectionReason,
+    Rule,
     RunId,
     SlateState,
     Usage,
@@ -24,7 +28,7 @@ from pipeline.errors import SlateTakenOverError
 from pipeline.group_commit import open_group_commit
 from pipeline.runs import Run
 from pipeline.slates import SlateLedger
-from tests.fixtures.shop import RANKER, add_run, change, read, row_of, some_products
+from tests.fixtures.shop import NOW, RANKER, add_run, change, read, row_of, some_candidates, some_products
 
 CUSTOMER = CustomerId("c")
 REJECTION = Rejection(RejectionReason.NOT_JSON, "no JSON", "{")
@@ -48,7 +52,7 @@ async def place(url: str, run: Run, *product_ids: str) -> None:
 
 
 async def test_a_fresh_slate_is_empty_and_streaming(engine: AsyncEngine, ledger: SlateLedger) -> None:
-    slate = await ledger.open(CUSTOMER, some_products(20), 10)
+    slate = await ledger.open(CUSTOMER, some_candidates(20), 10)
 
     assert (slate.next_rank, slate.missing, slate.wanted, slate.attempt) == (1, 10, 10, 0)
     assert await read(engine, "SELECT state, candidate_ids FROM slates") == [
@@ -61,7 +65,7 @@ async def test_a_slate_opened_again_has_the_rows_that_are_durable(
 ) -> None:
     await place(database_url, run, "p3", "p1")
 
-    slate = await ledger.open(CUSTOMER, some_products(20), 10)
+    slate = await ledger.open(CUSTOMER, some_candidates(20), 10)
 
     assert list(slate.placed.values()) == [
         Recommendation(Rank(1), ProductId("p3"), "A product", 0.5),
@@ -76,7 +80,7 @@ async def test_no_more_is_wanted_than_candidates_and_rows_together_give(
 ) -> None:
     await place(database_url, run, "p1", "no candidate any more")
 
-    slate = await ledger.open(CUSTOMER, some_products(candidates), 10)
+    slate = await ledger.open(CUSTOMER, some_candidates(candidates), 10)
 
     assert (slate.wanted, slate.missing) == (wanted, missing)
 
@@ -88,12 +92,33 @@ async def test_a_slate_that_was_never_planned_is_refused_in_one_line(
     run_id, customer_id = (RunId(uuid4()), CUSTOMER) if stranger == "run" else (run.run_id, CustomerId("nobody"))
 
     with pytest.raises(SlateTakenOverError, match="has no slate for customer") as refused:
-        await SlateLedger(engine, run_id, run.day).open(customer_id, some_products(1), 1)
+        await SlateLedger(engine, run_id, run.day).open(customer_id, some_candidates(1), 1)
     assert "\n" not in str(refused.value)
 
 
+async def test_where_the_candidates_came_from_and_what_rules_took_out_is_on_the_slate(
+    engine: AsyncEngine, ledger: SlateLedger
+) -> None:
+    products = some_products(6)
+    kinds = (
+        FoundBy.PINNED, FoundBy.NEIGHBOURS, FoundBy.REPEAT, FoundBy.NEWCOMER, FoundBy.POPULAR, FoundBy.CATALOG
+    )  # fmt: skip
+    found = tuple(Candidate(it, 0.5, kind) for it, kind in zip(products, kinds, strict=True))
+    removed = ((Rule.BANNED, ProductId("x")), (Rule.BOUGHT, ProductId("y")), (Rule.BANNED, ProductId("z")))
+    candidates = Candidates(found, tuple(products[::-1]), NOW, build_id=7, removed=removed)
+
+    await ledger.open(CUSTOMER, candidates, 3)
+
+    assert await read(
+        engine,
+        "SELECT candidate_ids, candidate_scores, candidate_sources, candidates_as_of, candidate_build, "
+        "removed_candidates FROM slates WHERE customer_id = :customer_id",
+        customer_id=CUSTOMER,
+    ) == [(["p1", "p2", "p3", "p4", "p5", "p6"], [0.5] * 6, "inrcpa", NOW, 7, {"banned": ["x", "z"], "bought": ["y"]})]
+
+
 async def test_every_attempt_is_recorded_and_its_tokens_are_added_up(engine: AsyncEngine, ledger: SlateLedger) -> None:
-    slate = await ledger.open(CUSTOMER, some_products(3), 3)
+    slate = await ledger.open(CUSTOMER, some_candidates(3), 3)
     for tokens, ending, error in ((100, Ending.CUT, "the stream broke off"), (20, Ending.COMPLETE, None)):
         await ledger.begin_attempt(slate, f"hash {slate.attempt + 1}")
         record = AnswerRecord(
@@ -124,13 +149,13 @@ async def test_every_attempt_is_recorded_and_its_tokens_are_added_up(engine: Asy
 async def test_attempts_are_counted_on_and_the_first_row_keeps_its_time(
     engine: AsyncEngine, ledger: SlateLedger
 ) -> None:
-    slate = await ledger.open(CUSTOMER, some_products(3), 3)
+    slate = await ledger.open(CUSTOMER, some_candidates(3), 3)
     for _ in range(2):
         await ledger.begin_attempt(slate, "hash")
         slate.note_row()
         await ledger.end_attempt(slate, AnswerRecord(), Ending.CUT, "cut")
 
-    again = await ledger.open(CUSTOMER, some_products(3), 3)
+    again = await ledger.open(CUSTOMER, some_candidates(3), 3)
     again.note_row()
 
     assert again.attempt == 2
@@ -141,18 +166,18 @@ async def test_attempts_are_counted_on_and_the_first_row_keeps_its_time(
 async def test_a_closed_slate_has_its_state_and_its_reason_until_it_is_opened_again(
     engine: AsyncEngine, ledger: SlateLedger
 ) -> None:
-    slate = await ledger.open(CUSTOMER, some_products(3), 3)
+    slate = await ledger.open(CUSTOMER, some_candidates(3), 3)
     await ledger.close(slate, SlateState.FAILED, "nobody answered")
     assert await read(engine, "SELECT state, reason FROM slates") == [("failed", "nobody answered")]
 
-    await ledger.open(CUSTOMER, some_products(3), 3)
+    await ledger.open(CUSTOMER, some_candidates(3), 3)
     assert await read(engine, "SELECT state, reason FROM slates") == [("streaming", None)]
 
 
 async def test_text_that_postgres_cannot_hold_is_stored_in_a_form_that_it_can(
     engine: AsyncEngine, ledger: SlateLedger
 ) -> None:
-    slate = await ledger.open(CUSTOMER, some_products(3), 3)
+    slate = await ledger.open(CUSTOMER, some_candidates(3), 3)
     await ledger.begin_attempt(slate, "hash")
 
     await ledger.reject(slate, Rejection(RejectionReason.NOT_JSON, HOSTILE, HOSTILE))
@@ -173,7 +198,7 @@ async def test_text_that_postgres_cannot_hold_is_stored_in_a_form_that_it_can(
 async def test_the_ledger_outlives_the_death_of_its_connections(
     engine: AsyncEngine, admin: AsyncEngine, ledger: SlateLedger
 ) -> None:
-    slate = await ledger.open(CUSTOMER, some_products(3), 3)
+    slate = await ledger.open(CUSTOMER, some_candidates(3), 3)
     async with engine.connect(), engine.connect():
         pass  # two connections lie in the pool now
     await change(
@@ -189,7 +214,7 @@ async def test_the_ledger_outlives_the_death_of_its_connections(
 
 
 async def test_an_attempt_is_in_the_ledger_from_its_beginning(engine: AsyncEngine, ledger: SlateLedger) -> None:
-    slate = await ledger.open(CUSTOMER, some_products(3), 3)
+    slate = await ledger.open(CUSTOMER, some_candidates(3), 3)
 
     await ledger.begin_attempt(slate, "hash")
 
@@ -200,7 +225,7 @@ async def test_an_attempt_is_in_the_ledger_from_its_beginning(engine: AsyncEngin
 
 
 async def test_an_attempt_that_is_ended_twice_costs_its_tokens_once(engine: AsyncEngine, ledger: SlateLedger) -> None:
-    slate = await ledger.open(CUSTOMER, some_products(3), 3)
+    slate = await ledger.open(CUSTOMER, some_candidates(3), 3)
     await ledger.begin_attempt(slate, "hash")
 
     for ending in (Ending.CUT, Ending.COMPLETE):
@@ -213,7 +238,7 @@ async def test_an_attempt_that_is_ended_twice_costs_its_tokens_once(engine: Asyn
 async def test_what_attempts_cost_is_added_up_once_each_and_stays_unknown_without_a_price(
     engine: AsyncEngine, ledger: SlateLedger
 ) -> None:
-    slate = await ledger.open(CUSTOMER, some_products(3), 3)
+    slate = await ledger.open(CUSTOMER, some_candidates(3), 3)
     for cost in (None, Decimal("0.000123"), Decimal("0.25"), None):
         await ledger.begin_attempt(slate, "hash")
         for _ in range(2):
@@ -231,7 +256,7 @@ async def test_what_attempts_cost_is_added_up_once_each_and_stays_unknown_withou
 
 
 async def test_an_attempt_that_is_begun_twice_is_one(engine: AsyncEngine, ledger: SlateLedger) -> None:
-    slate = await ledger.open(CUSTOMER, some_products(3), 3)
+    slate = await ledger.open(CUSTOMER, some_candidates(3), 3)
     await ledger.begin_attempt(slate, "hash")
     slate.attempt -= 1  # as a transaction that is done again because nobody knows whether it was committed
     await ledger.begin_attempt(slate, "hash")
@@ -240,7 +265,7 @@ async def test_an_attempt_that_is_begun_twice_is_one(engine: AsyncEngine, ledger
 
 
 async def test_refused_objects_are_numbered_within_their_attempt(engine: AsyncEngine, ledger: SlateLedger) -> None:
-    slate = await ledger.open(CUSTOMER, some_products(3), 3)
+    slate = await ledger.open(CUSTOMER, some_candidates(3), 3)
     for number in (2, 1):
         await ledger.begin_attempt(slate, "hash")
         for _ in range(number):
@@ -254,12 +279,12 @@ async def test_refused_objects_are_numbered_within_their_attempt(engine: AsyncEn
 async def test_who_opens_a_slate_next_says_that_the_attempt_in_flight_has_died(
     engine: AsyncEngine, ledger: SlateLedger
 ) -> None:
-    slate = await ledger.open(CUSTOMER, some_products(3), 3)
+    slate = await ledger.open(CUSTOMER, some_candidates(3), 3)
     await ledger.begin_attempt(slate, "hash")
     await ledger.end_attempt(slate, AnswerRecord(), Ending.CUT, "cut")
     await ledger.begin_attempt(slate, "hash")
 
-    again = await ledger.open(CUSTOMER, some_products(3), 3)
+    again = await ledger.open(CUSTOMER, some_candidates(3), 3)
     await ledger.begin_attempt(again, "hash")
 
     assert (again.lease, again.attempt) == (2, 3)
@@ -275,10 +300,10 @@ async def test_what_another_run_has_in_flight_for_the_same_customer_is_left_alon
 ) -> None:
     other = await add_run(engine, CUSTOMER)
     elsewhere = SlateLedger(engine, other.run_id, other.day)
-    await elsewhere.begin_attempt(await elsewhere.open(CUSTOMER, some_products(3), 3), "hash")
+    await elsewhere.begin_attempt(await elsewhere.open(CUSTOMER, some_candidates(3), 3), "hash")
 
-    await ledger.open(CUSTOMER, some_products(3), 3)
-    await ledger.open(CUSTOMER, some_products(3), 3)
+    await ledger.open(CUSTOMER, some_candidates(3), 3)
+    await ledger.open(CUSTOMER, some_candidates(3), 3)
 
     assert await read(engine, "SELECT ending FROM llm_calls") == [("in_flight",)]
 
@@ -287,9 +312,9 @@ async def test_what_another_run_has_in_flight_for_the_same_customer_is_left_alon
 async def test_who_has_lost_the_slate_can_write_nothing_to_it(
     engine: AsyncEngine, ledger: SlateLedger, deed: str
 ) -> None:
-    lost = await ledger.open(CUSTOMER, some_products(3), 3)
+    lost = await ledger.open(CUSTOMER, some_candidates(3), 3)
     await ledger.begin_attempt(lost, "hash")
-    await ledger.open(CUSTOMER, some_products(2), 3)
+    await ledger.open(CUSTOMER, some_candidates(2), 3)
     before = await read(engine, "SELECT * FROM slates")
     deeds = {
         "begin": ledger.begin_attempt(lost, "another hash"),
@@ -313,9 +338,9 @@ async def test_who_has_lost_the_slate_can_write_nothing_to_it(
 async def test_what_a_lost_attempt_cost_is_counted_and_the_slate_keeps_the_words_of_who_holds_it(
     engine: AsyncEngine, ledger: SlateLedger
 ) -> None:
-    lost = await ledger.open(CUSTOMER, some_products(3), 3)
+    lost = await ledger.open(CUSTOMER, some_candidates(3), 3)
     await ledger.begin_attempt(lost, "hash")
-    holder = await ledger.open(CUSTOMER, some_products(3), 3)
+    holder = await ledger.open(CUSTOMER, some_candidates(3), 3)
     await ledger.begin_attempt(holder, "hash")
     await ledger.end_attempt(holder, AnswerRecord(usage=Usage(100, 10, 1)), Ending.COMPLETE, None)
 
@@ -334,10 +359,10 @@ async def test_a_complete_slate_comes_back_whole_and_is_not_opened(
     engine: AsyncEngine, database_url: str, run: Run, ledger: SlateLedger
 ) -> None:
     await place(database_url, run, "p1", "p2")
-    await ledger.close(await ledger.open(CUSTOMER, some_products(2), 2), SlateState.COMPLETE, None)
+    await ledger.close(await ledger.open(CUSTOMER, some_candidates(2), 2), SlateState.COMPLETE, None)
     before = await read(engine, "SELECT * FROM slates")
 
-    slate = await ledger.open(CUSTOMER, some_products(20), 10)
+    slate = await ledger.open(CUSTOMER, some_candidates(20), 10)
 
     assert (slate.state, slate.missing, slate.lease, [*slate.placed]) == (SlateState.COMPLETE, 0, 0, ["p1", "p2"])
     assert await read(engine, "SELECT * FROM slates") == before
@@ -346,19 +371,19 @@ async def test_a_complete_slate_comes_back_whole_and_is_not_opened(
 
 
 async def test_a_slate_that_is_given_back_waits_for_the_next(engine: AsyncEngine, ledger: SlateLedger) -> None:
-    slate = await ledger.open(CUSTOMER, some_products(3), 3)
+    slate = await ledger.open(CUSTOMER, some_candidates(3), 3)
     await ledger.begin_attempt(slate, "hash")
     await ledger.abandon_attempt(slate, AnswerRecord())
     await ledger.give_back(slate, "not served: its run ended before")
 
     assert await read(engine, "SELECT ending FROM llm_calls") == [("abandoned",)]
     assert await read(engine, "SELECT state, reason FROM slates") == [("pending", "not served: its run ended before")]
-    assert (await ledger.open(CUSTOMER, some_products(3), 3)).attempt == 1
+    assert (await ledger.open(CUSTOMER, some_candidates(3), 3)).attempt == 1
 
 
 async def test_a_slate_that_is_lost_is_not_given_back_by_its_loser(engine: AsyncEngine, ledger: SlateLedger) -> None:
-    lost = await ledger.open(CUSTOMER, some_products(3), 3)
-    await ledger.open(CUSTOMER, some_products(3), 3)
+    lost = await ledger.open(CUSTOMER, some_candidates(3), 3)
+    await ledger.open(CUSTOMER, some_candidates(3), 3)
 
     await ledger.give_back(lost, "not served: its run ended before")
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pipeline.candidates import PopularCandidates
+from pipeline.candidates.popular import PopularCandidates
 from pipeline.database import open_engine
 from pipeline.domain import CustomerId, RunId, RunKind, RunState, SlateState
 from pipeline.gates import Figures, Gates, judge
@@ -273,7 +273,8 @@ async def test_a_run_without_an_age_keeps_nothing(shop: AsyncEngine) -> None:
 async def test_what_others_buy_changes_nobodys_candidates_while_popularity_stands(
     shop: AsyncEngine, monkeypatch: pytest.MonkeyPatch, every_days: str, unchanged: int
 ) -> None:
-    monkeypatch.setenv("RECSTREAM_POPULARITY_EVERY_DAYS", every_days)
+    monkeypatch.setenv("RECSTREAM_CANDIDATES_EVERY_DAYS", every_days)
+    monkeypatch.setenv("RECSTREAM_CANDIDATE_ORDER", "retrieval")
     await night()
     await add_event(shop, "b", "purchase", product_id="p11", at=NOW)  # a Tuesday
 

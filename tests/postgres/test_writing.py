@@ -22,7 +22,7 @@ from pipeline.group_commit import GroupCommit, open_group_commit
 from pipeline.runs import Run
 from pipeline.slates import Slate, SlateLedger
 from pipeline.writing import write
-from tests.fixtures.shop import RANKER, add_run, read, some_products
+from tests.fixtures.shop import RANKER, add_run, read, some_candidates
 
 REJECTION = Rejection(RejectionReason.MISSING_SCORE, "it has no score", '{"i": 3}')
 
@@ -39,7 +39,7 @@ async def ledger(engine: AsyncEngine, run: Run) -> SlateLedger:
 
 @pytest.fixture
 async def slate(ledger: SlateLedger) -> Slate:
-    opened = await ledger.open(CustomerId("c"), some_products(10), 10)
+    opened = await ledger.open(CustomerId("c"), some_candidates(10), 10)
     opened.attempt = 1
     return opened
 

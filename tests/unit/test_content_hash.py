@@ -9,11 +9,12 @@ from pipeline.prompts import Templates
 from pipeline.segments import MONTHLY_SPEND
 from pipeline.unchanged import Recipe, varied
 from pipeline.variants import Variant
+from tests.fixtures.shop import candidates_of
 
 RECIPE = Recipe(model="m", provenance="language_model", prompt_version="v", temperature=0.1, slate_size=3)
 LAMP = Product(ProductId("1"), "Lamp", "Lux", "Light", 9.5)
 CHAIR = Product(ProductId("2"), "Chair")
-CANDIDATES = [LAMP, CHAIR]
+CANDIDATES = candidates_of([LAMP, CHAIR])
 PROFILE = Profile(CustomerId("a"), (("Recent searches", "lamps"), (MONTHLY_SPEND, "$101")))
 
 
@@ -50,7 +51,24 @@ def test_another_recipe_is_other_content(recipe: Recipe) -> None:
     ],
 )
 def test_other_candidates_are_other_content(candidates: list[Product]) -> None:
-    assert RECIPE.content_hash(PROFILE, candidates) != RECIPE.content_hash(PROFILE, CANDIDATES)
+    assert RECIPE.content_hash(PROFILE, candidates_of(candidates)) != RECIPE.content_hash(PROFILE, CANDIDATES)
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_the_order_of_candidates_that_are_shuffled_with_each_other_does_not_count(width: int) -> None:
+    one, other = (replace(candidates_of(it), interchangeable=width) for it in ([LAMP, CHAIR], [CHAIR, LAMP]))
+    assert RECIPE.content_hash(PROFILE, one) == RECIPE.content_hash(PROFILE, other)
+
+
+def test_the_order_of_windows_counts() -> None:
+    third = replace(LAMP, product_id=ProductId("3"))
+    one, other = (replace(candidates_of(it), interchangeable=2) for it in ([LAMP, CHAIR, third], [LAMP, third, CHAIR]))
+    assert RECIPE.content_hash(PROFILE, one) != RECIPE.content_hash(PROFILE, other)
+
+
+def test_what_the_model_is_shown_first_does_not_count() -> None:
+    shown_otherwise = replace(CANDIDATES, offered=(CHAIR, LAMP))
+    assert RECIPE.content_hash(PROFILE, shown_otherwise) == RECIPE.content_hash(PROFILE, CANDIDATES)
 
 
 @pytest.mark.parametrize(

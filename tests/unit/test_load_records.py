@@ -136,6 +136,10 @@ def test_attributes_that_profiles_read_are_brought_into_their_form() -> None:
             "preferred_brands": "Apple; AllBirds",
             "preferred_shopping_times": "Weekend evenings",
             "candidates": "[1, 2]",
+            "excluded_brands": "Acme;Foo",
+            "excluded_categories": "Toys",
+            "price_from": "2.5",
+            "price_to": "10",
         },
         UTC,
     )
@@ -144,6 +148,10 @@ def test_attributes_that_profiles_read_are_brought_into_their_form() -> None:
         "preferred_brands": ["Apple", "AllBirds"],
         "preferred_shopping_times": "Weekend evenings",
         "candidates": ["1", "2"],
+        "excluded_brands": ["Acme", "Foo"],
+        "excluded_categories": ["Toys"],
+        "price_from": 2.5,
+        "price_to": 10,
     }
 
 
@@ -156,6 +164,9 @@ def test_attributes_that_profiles_read_are_brought_into_their_form() -> None:
         ({"customer_id": "1", "time_zone": "../../etc/passwd"}, "time_zone", "unknown_time_zone"),
         ({"customer_id": "1", "active": "maybe"}, "active", "not_a_flag"),
         ({"customer_id": "1", "average_monthly_spend": "lots"}, "average_monthly_spend", "not_a_number"),
+        ({"customer_id": "1", "price_to": "cheap"}, "price_to", "not_a_number"),
+        ({"customer_id": "1", "price_from": -1}, "price_from", "negative"),
+        ({"customer_id": "1", "excluded_brands": 7}, "excluded_brands", "not_a_list"),
         ({"customer_id": "1", "country": "a\0"}, "country", "nul_character"),
         ({"customer_id": "1", "score": float("nan")}, "score", "not_finite"),
         ({"customer_id": "1", "a\0b": 1}, "attributes", "nul_character"),
@@ -239,6 +250,15 @@ def test_responses_are_read_from_words_and_numbers() -> None:
         ({"kind": "rating", "value": 6}, "value", "not_a_rating"),
         ({"kind": "rating"}, "value", "not_a_rating"),
         ({"kind": "response", "value": 0.5}, "value", "not_a_response"),
+        ({"kind": "response", "response": "seen"}, "response", "unknown_response"),
+        ({"kind": "response", "response": "clicked", "value": 0}, "value", "contradictory_response"),
+        ({"kind": "response", "response": "shown", "value": 1}, "value", "contradictory_response"),
+        ({"kind": "response", "response": "shown", "run_id": "17"}, "run_id", "not_a_run"),
+        ({"kind": "response", "response": "shown", "run_id": 17}, "run_id", "not_a_run"),
+        ({"kind": "response", "response": "shown", "rank": 0}, "rank", "not_a_rank"),
+        ({"kind": "response", "response": "shown", "rank": "1.5"}, "rank", "not_a_rank"),
+        ({"kind": "response", "response": "shown", "rank": 10_001}, "rank", "not_a_rank"),
+        ({"kind": "response", "response": "shown", "rank": True}, "rank", "not_a_number"),
         ({"kind": "response"}, "value", "not_a_response"),
         ({"value": -5}, "value", "negative"),
         ({"value": "interested"}, "value", "not_a_number"),
@@ -284,3 +304,45 @@ def test_an_event_id_alone_makes_the_key() -> None:
 
 def test_event_keys_never_change() -> None:
     assert str(event().event_key()) == "57b14f5a-eac3-5c8e-9492-5f3dcf174365"
+
+
+RUN = "6f1c2f9e-0d0a-4c3e-9a53-0f6f6a1d2b11"
+
+
+@pytest.mark.parametrize(
+    ("response", "value"), [("shown", None), (" Clicked ", 1), ("BOUGHT", 1), ("refused", 0), ("refused", 0.0)]
+)
+def test_what_became_of_a_recommendation_says_what_the_customer_thinks_of_it(response: str, value: float) -> None:
+    answer = event(kind="response", response=response, run_id=f" {RUN.upper()} ", rank="3")
+
+    assert (answer.response, answer.value) == (response.strip().lower(), value)
+    assert (str(answer.run_id), answer.rank) == (RUN, 3)
+    assert event(kind="response", response="refused", value="not interested").value == 0
+
+
+def test_run_and_rank_of_other_kinds_of_events_mean_nothing() -> None:
+    purchase = event(kind="purchase", run_id="first", rank="best", response="thanks")
+
+    assert (purchase.run_id, purchase.rank, purchase.response) == (None, None, None)
+    assert purchase.event_key() == event(kind="purchase").event_key()
+
+
+def test_events_of_before_have_the_key_that_they_had() -> None:
+    told: dict[str, Cell] = {"customer_id": "7", "product_id": "8", "kind": "response", "value": 1, "occurred_at": WHEN}
+
+    assert str(EventRecord.from_cells(told, UTC).event_key()) == "167f2b1f-bae0-5170-8c41-61fec7518c19"
+
+
+def test_responses_that_differ_in_run_rank_or_kind_are_different_ones() -> None:
+    told: dict[str, Cell] = {"kind": "response", "value": 1}
+    keys = {
+        event(**told).event_key(),
+        event(**told, response="clicked").event_key(),
+        event(**told, response="bought").event_key(),
+        event(**told, response="clicked", run_id=RUN).event_key(),
+        event(**told, response="clicked", run_id=RUN, rank=1).event_key(),
+        event(**told, response="clicked", run_id=RUN, rank=2).event_key(),
+    }
+
+    assert len(keys) == 6
+    assert event(kind="response", response="clicked", run_id=RUN.upper(), rank="2").event_key() in keys

@@ -40,7 +40,7 @@ def test_all_nine_segments_stand_in_the_order_of_the_prompt() -> None:
         categories=("Electronics", "Books"),
         ratings=(("Laptop", 5), ("Headphones", 4.5)),
         searches=("yoga mats",),
-        responses=(("Product123", 1), ("Product456", 0)),
+        responses=(("Product123", 1, None), ("Product456", 0, None)),
         spent=6_000,
         spending_since=NOW - timedelta(days=365),
     )
@@ -62,9 +62,23 @@ def test_the_same_thing_is_told_once() -> None:
 
 
 def test_of_two_opinions_the_newest_counts() -> None:
-    history = History(ratings=(("Laptop", 2), ("Laptop", 5)), responses=(("Lamp", 0), ("Lamp", 1)))
+    history = History(ratings=(("Laptop", 2), ("Laptop", 5)), responses=(("Lamp", 0, None), ("Lamp", 1, "clicked")))
     assert told(history)["Product ratings"] == "Laptop: 2 stars"
     assert told(history)["Responses to earlier recommendations"] == "Lamp: not interested"
+
+
+def test_what_became_of_a_recommendation_is_told_in_a_word() -> None:
+    history = History(
+        responses=(
+            ("Lamp", 1, "bought"),
+            ("Desk", 0, "refused"),
+            ("Chair", 1, "clicked"),
+            ("Desk", 1, "clicked"),
+            ("Rug", 1, None),
+        )
+    )
+    words = "Lamp: bought, Desk: not interested, Chair: clicked, Rug: interested"
+    assert told(history) == {"Responses to earlier recommendations": words}
 
 
 def test_stated_brands_come_before_those_bought_twice_and_one_purchase_is_no_preference() -> None:
@@ -138,6 +152,9 @@ def test_control_characters_and_line_ends_become_blanks() -> None:
 TEXT = st.text(max_size=300)
 TEXTS = st.lists(TEXT, max_size=30).map(tuple)
 OPINIONS = st.lists(st.tuples(TEXT, st.floats(0, 5)), max_size=30).map(tuple)
+ANSWERS = st.lists(
+    st.tuples(TEXT, st.sampled_from([0.0, 1.0]), st.sampled_from([None, "clicked", "bought", "refused"])), max_size=30
+).map(tuple)
 HISTORY = st.builds(
     History,
     attributes=st.dictionaries(st.sampled_from(["loyalty_status", "preferred_brands"]), TEXT | TEXTS.map(list)),
@@ -145,7 +162,7 @@ HISTORY = st.builds(
     categories=TEXTS,
     ratings=OPINIONS,
     searches=TEXTS,
-    responses=OPINIONS,
+    responses=ANSWERS,
 )
 
 

@@ -69,6 +69,34 @@ def test_a_misspelt_setting_in_the_file_is_named() -> None:
     assert SETTINGS_FILE in refusal()
 
 
+_DAYS = 'must be a number of days from 0 to 36500, or "ever"'
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ("[rules]\nbought_day = 3", "setting 'rules.bought_day' is unknown: it has bought_days, bought_days_of, "),
+        ("[rules]\nbought_days = -3", f"setting 'rules.bought_days': {_DAYS} (set by"),
+        ("[rules]\nbought_days = 'never'", f"setting 'rules.bought_days': {_DAYS}"),
+        ("[rules]\nbought_days = true", f"setting 'rules.bought_days': {_DAYS}"),
+        ("[rules]\nbought_days_of = {Books = -1}", f"setting 'rules.bought_days_of.Books': {_DAYS}"),
+        ("[rules]\nrefused_days = 'x'", "setting 'rules.refused_days': "),
+        ("[rules]\nmost_per_brand = 1.5", "setting 'rules.most_per_brand': "),
+        ("rules = 3", "setting 'rules': is a table: write [rules] and below it any of bought_days, bought_days_of"),
+    ],
+)
+def test_a_rule_that_is_wrong_is_named_itself(rules: str, said: str) -> None:
+    write_file(rules)
+    assert refusal().startswith(said)
+
+
+def test_days_of_rules_are_numbers_or_ever() -> None:
+    write_file("[rules]\nbought_days = 'ever'\nbought_days_of = {Books = 0, Coffee = 'ever'}")
+    rules = load_settings().rules
+    days = [rules.bought_days_in(category) for category in (None, "Books", "Coffee")]
+    assert days == [float("inf"), 0, float("inf")]
+
+
 @pytest.mark.parametrize("content", ["model = ", b'model = "\xff"', "= 1"], ids=["half a line", "no UTF-8", "no name"])
 def test_a_file_that_is_no_toml_is_named(content: str | bytes) -> None:
     write_file(content)
