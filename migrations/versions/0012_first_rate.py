@@ -150,14 +150,16 @@ BEGIN
         SELECT * INTO learnt FROM recstream_learn_rate(
             known.requests_per_minute, known.requests_from, known.headers_at < moment - interval '5 minutes',
             its_known_requests, its_found_requests, CASE WHEN heard THEN mine.requests_per_minute END,
-            CASE WHEN uses_it THEN mine.used_requests END, others.used_requests,
+            CASE WHEN uses_it THEN greatest(mine.used_requests, 60 * it_accepted / since_s) END,
+            others.used_requests,
             CASE WHEN heard AND mine.portion > 0 THEN mine.portion END);
         known.requests_per_minute := learnt.learnt;
         known.requests_from := learnt.learnt_from;
         SELECT * INTO learnt FROM recstream_learn_rate(
             known.tokens_per_minute, known.tokens_from, known.headers_at < moment - interval '5 minutes',
             its_known_tokens, its_found_tokens, CASE WHEN heard THEN mine.tokens_per_minute END,
-            CASE WHEN uses_it THEN mine.used_tokens END, others.used_tokens,
+            CASE WHEN uses_it THEN greatest(mine.used_tokens, 60 * it_accepted_tokens / since_s) END,
+            others.used_tokens,
             CASE WHEN heard AND mine.portion > 0 THEN mine.portion END);
         known.tokens_per_minute := learnt.learnt;
         known.tokens_from := learnt.learnt_from;
