@@ -1,6 +1,6 @@
 """Gives the places among the candidates to what was found for one customer: pure, and the same whenever it is asked."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
@@ -60,7 +60,7 @@ def arrange(found: Found, places: Places) -> tuple[list[Candidate], list[Removed
     taken = _Taken(places)
     waiting: list[Candidate] = []
     for candidate in _in_order(found, places):
-        if taken.is_full:
+        if len(taken.candidates) >= places.most:
             break
         if taken.has_room_for(candidate):
             taken.take(candidate)
@@ -87,8 +87,8 @@ class _Taken:
         self._places = places
         self._ids: set[ProductId] = set()
         self._left = {FoundBy.REPEAT: places.for_repeats, FoundBy.NEWCOMER: places.for_newcomers}
-        self._categories: Counter[str] = Counter()
-        self._brands: Counter[str] = Counter()
+        self._categories: defaultdict[str | None, int] = defaultdict(int)
+        self._brands: defaultdict[str | None, int] = defaultdict(int)
         self.candidates: list[Candidate] = []
 
     @property
@@ -99,14 +99,14 @@ class _Taken:
         """Whether none of the limits is reached; of what is here already there is no need of more."""
         if self._left.get(candidate.found_by, 1) <= 0:
             return False
-        return candidate.found_by is FoundBy.PINNED or self.too_many(candidate) is None
+        return self.too_many(candidate) is None or candidate.found_by is FoundBy.PINNED
 
     def too_many(self, candidate: Candidate) -> Rule | None:
         """The limit of diversity that is reached for its kind."""
         product, places = candidate.product, self._places
-        if places.per_category and self._categories.get(product.category or "", 0) >= places.per_category:
+        if places.per_category and self._categories.get(product.category, 0) >= places.per_category:
             return Rule.TOO_MANY_OF_CATEGORY
-        if places.per_brand and self._brands.get(product.brand or "", 0) >= places.per_brand:
+        if places.per_brand and self._brands.get(product.brand, 0) >= places.per_brand:
             return Rule.TOO_MANY_OF_BRAND
         return None
 
@@ -137,32 +137,32 @@ def _in_order(found: Found, places: Places) -> Iterator[Candidate]:
     """All in the order in which they are asked for: a share of so much of the places is one place in so many."""
     yield from found.pinned
     others = chain(found.neighbours, found.popular)
-    sharers = [
-        _Sharer(iter(found.repeats), places.repeat_share, 0.5),
-        _Sharer(iter(found.newcomers), places.newcomer_share, 0.75),
-    ]
+    repeats = _Sharer(iter(found.repeats), places.repeat_share, 0.5)
+    newcomers = _Sharer(iter(found.newcomers), places.newcomer_share, 0.75)
     for place in count(1):
-        due = (candidate for sharer in sharers if (candidate := sharer.next_at(place)))
-        following = next(due, None) or next(others, None)
+        following = None
+        if repeats.share * place >= repeats.due:
+            following = repeats.next()
+        if following is None and newcomers.share * place >= newcomers.due:
+            following = newcomers.next()
+        if following is None:
+            following = next(others, None)
         if following is None:
             break
         yield following
-    for sharer in sharers:
-        yield from sharer.candidates
+    yield from repeats.candidates
+    yield from newcomers.candidates
 
 
 @dataclass(slots=True)
 class _Sharer:
-    """One kind of candidates that has a share of the places: its first stands where `first` of one is due to it."""
+    """One kind of candidates that has a share of the places: its next one stands where so much as `due` is its own."""
 
     candidates: Iterator[Candidate]
     share: float
-    first: float
-    given: int = 0
+    due: float
 
-    def next_at(self, place: int) -> Candidate | None:
-        """Its next one, if one is due at this place."""
-        if self.share * place < self.given + self.first:
-            return None
-        self.given += 1
+    def next(self) -> Candidate | None:
+        """Its next one; after that one place more has to be its own."""
+        self.due += 1
         return next(self.candidates, None)

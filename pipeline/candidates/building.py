@@ -99,6 +99,23 @@ def drop_build(url: str, build_id: int) -> None:
         raise DatabaseError(f"build {build_id} is read by a long transaction: the next build drops what is left of it")
 
 
+def drop_dead_builds(url: str) -> int:
+    """Drop what builds left whose processes died; returns how many they were. A build that goes on is left alone.
+
+    Raises:
+        DatabaseError: the server cannot be reached, or refused a statement.
+    """
+    with open_connection(url, autocommit=True) as connection:
+        begun = _one(connection.execute("SELECT count(*) FROM candidate_builds WHERE state = 'building'"))
+    if not begun:
+        return 0  # the lock is not even asked for: a night that begins now might want it
+    try:
+        with _open_session(url) as connection:
+            return _clear_up(connection)
+    except RunConflictError:
+        return 0  # somebody builds, and has cleared up before
+
+
 @contextmanager
 def _open_session(url: str) -> Iterator[psycopg.Connection]:
     with open_connection(url, autocommit=True) as connection:
@@ -128,11 +145,12 @@ def _require_possible(connection: psycopg.Connection, as_of: datetime | None) ->
         )
 
 
-def _clear_up(connection: psycopg.Connection) -> None:
-    """Drop what builds left whose processes died: nobody else builds while we hold the lock."""
+def _clear_up(connection: psycopg.Connection) -> int:
+    """Drop what builds left whose processes died, and say how many: nobody else builds while we hold the lock."""
     dead = connection.execute("SELECT build_id FROM candidate_builds WHERE state = 'building'").fetchall()
     for (build_id,) in dead:
         _fail(connection, build_id, _DROPPED)
+    return len(dead)
 
 
 def _begin(

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 from pipeline.candidates.arranging import Removed
 from pipeline.candidates.page import Known, Listing
@@ -29,19 +30,16 @@ class Leads:
 
     def numbers(self) -> Iterator[int]:
         """Of every product that has one."""
-        yield from self.neighbours
-        yield from self.first_repeats
-        yield from self.newcomers
+        return chain(self.neighbours, self.first_repeats, self.newcomers)
 
     def product_ids(self) -> Iterator[ProductId]:
         """Of every product that is known by its id."""
-        yield from self.popular
-        yield from self.own_list
+        return chain(self.popular, self.own_list)
 
     @property
-    def first_repeats(self) -> Sequence[int]:
+    def first_repeats(self) -> Mapping[int, float]:
         """The repeats that are looked at."""
-        return list(self.repeats)[: self.repeats_at_first]
+        return dict(islice(self.repeats.items(), self.repeats_at_first))
 
     def with_further(self, popular: Sequence[ProductId]) -> "Leads":
         """With these popular products behind the others, and all that he may buy again."""
@@ -50,10 +48,10 @@ class Leads:
     def wants(self, listing: Listing) -> Wants:
         """What rules ask of him, with all that he bought by its id, as far as it may come up."""
         bought = dict(self.known.wants.bought)
-        for number, habit in self.known.habits.items():
+        for number, last_days in self.known.last_days.items():
             listed = listing.by_number.get(number)
             if listed is not None:
-                bought.setdefault(listed.product.product_id, habit.last_days + listing.build_age_days)
+                bought.setdefault(listed.product.product_id, last_days + listing.build_age_days)
         return replace(self.known.wants, bought=bought)
 
 
@@ -71,13 +69,13 @@ class Shelf:
             if self.sieve.lets_pass(listed):
                 yield Candidate(listed.product, 1.0, FoundBy.PINNED)
 
-    def numbered(self, numbers: Sequence[int], scores: Mapping[int, float], found_by: FoundBy) -> Iterator[Candidate]:
-        """These products, with what they score."""
+    def numbered(self, scores: Mapping[int, float], found_by: FoundBy) -> Iterator[Candidate]:
+        """The products of these numbers, with what they score."""
         listed_as, lets_pass = self.listing.by_number.get, self.sieve.lets_pass
-        for number in numbers:
+        for number, score in scores.items():
             listed = listed_as(number)
             if listed is not None and lets_pass(listed):
-                yield Candidate(listed.product, scores[number], found_by)
+                yield Candidate(listed.product, score, found_by)
 
     def listed(
         self, product_ids: Sequence[ProductId], found_by: FoundBy, *, without: Container[ProductId] = ()

@@ -15,11 +15,11 @@ from pipeline.candidates.builds import Build
 from pipeline.candidates.further import Spellings, read_further
 from pipeline.candidates.leads import Leads, Shelf
 from pipeline.candidates.ordering import Ordering
-from pipeline.candidates.page import MOST_SCORED, Known, Links, Listing, read_listing, read_page
+from pipeline.candidates.page import MOST_KEPT, MOST_SCORED, Known, Links, Listing, read_listing, read_page
 from pipeline.candidates.popularity import Popularity, read_popularity
 from pipeline.candidates.recipe import CandidateRecipe
 from pipeline.candidates.rhythm import dueness
-from pipeline.candidates.rules import Listed, Sieve
+from pipeline.candidates.rules import Sieve
 from pipeline.candidates.scoring import best
 from pipeline.domain import Candidate, CandidateOrder, Candidates, CustomerId, FoundBy, ProductId, Profile
 from pipeline.rule_entries import Rules
@@ -44,6 +44,7 @@ class CandidateLookup:
         rules: Rules,
         places: Places,
         ordering: Ordering,
+        most_kept: int = MOST_KEPT,
     ) -> None:
         self._engine = engine
         self._build = build
@@ -52,7 +53,7 @@ class CandidateLookup:
         self._rules = rules
         self._places = places
         self._ordering = ordering
-        self._links = Links()
+        self._links = Links(most_kept)
         self._spellings = Spellings()
 
     async def candidates(self, profiles: Sequence[Profile]) -> dict[CustomerId, Candidates]:
@@ -61,6 +62,7 @@ class CandidateLookup:
             return {}
         own_lists = {it.customer_id: it.pinned_candidates for it in profiles if it.pinned_candidates}
         async with self._engine.connect() as connection:
+            links = self._links.copy()
             customers = await read_page(
                 connection,
                 self._build,
@@ -68,15 +70,15 @@ class CandidateLookup:
                 self._as_of,
                 refused_days=self._rules.refused_days,
                 newcomers=self._places.for_newcomers > 0,
-                links=self._links,
+                links=links,
             )
+            self._links.learn(links)
             leads = {
                 customer_id: self._listed(known, own_lists[customer_id])
                 if customer_id in own_lists
-                else self._leads(known)
+                else self._leads(known, links)
                 for customer_id, known in customers.items()
             }
-            self._links.forget()
             found = await self._arranged(connection, leads)
             if not self._popularity.is_whole:
                 found |= await self._looked_further(connection, leads, found)
@@ -85,12 +87,12 @@ class CandidateLookup:
     def _listed(self, known: Known, own_list: Sequence[ProductId]) -> Leads:
         return Leads(known, {}, {}, {}, (), own_list=own_list)
 
-    def _leads(self, known: Known) -> Leads:
+    def _leads(self, known: Known, links: Links) -> Leads:
         spare = int(self._places.most * (_TO_SPARE_OF_CHOOSY if known.wants.ask_of_all else _TO_SPARE)) + 1
         owned = known.owned[:MOST_SCORED]
-        neighbours = best(owned, self._links.neighbours, known.habits, spare)
-        newcomers = best(owned, self._links.newcomers, known.habits, 2 * self._places.for_newcomers)
-        repeats = self._repeats(known, owned)
+        neighbours = best(owned, links.neighbours, known.last_days, spare)
+        newcomers = best(owned, links.newcomers, known.last_days, 2 * self._places.for_newcomers)
+        repeats = self._repeats(known, owned, links.recent_buyers)
         popular, passed_over = self._popular_for(known, spare)
         enough = len(neighbours) > self._places.most and not self._popularity.is_whole
         return Leads(
@@ -103,37 +105,40 @@ class CandidateLookup:
             repeats_at_first=2 * self._places.for_repeats if enough else len(repeats),
         )
 
-    def _repeats(self, known: Known, owned: Sequence[int]) -> dict[int, float]:
+    def _repeats(self, known: Known, owned: Sequence[int], recent_buyers: Mapping[int, int]) -> dict[int, float]:
         """Best first; of those alone whose buyers have been read, else it mattered who else is on the page."""
         if self._build is None:
             return {}
-        recipe, recent = self._build.recipe, self._links.recent_buyers
+        offset, exponent = self._build.recipe.popularity_offset, self._build.recipe.popularity_exponent
         scores = {
             number: dueness(
-                known.habits[number], (recent.get(number, 0) + recipe.popularity_offset) ** recipe.popularity_exponent
+                known.times[number], known.last_days[number], (recent_buyers.get(number, 0) + offset) ** exponent
             )
             for number in owned
         }
         return {number: scores[number] for number in sorted(scores, key=scores.__getitem__, reverse=True)}
 
-    def _popular_for(self, known: Known, spare: int) -> tuple[list[ProductId], list[Removed]]:
+    def _popular_for(self, known: Known, spare: int) -> tuple[Sequence[ProductId], Sequence[Removed]]:
         """The first ones, and what was passed over: who is choosy has the first that he may want."""
         most = len(self._popularity.overall) if self._popularity.is_whole else spare
         categories = [*self._popularity.categories_named_in(known.searches), *known.categories]
         sieve = Sieve(self._rules, known.wants)
+        if sieve.asks_nothing and not categories:
+            return self._popularity.favourites[:most], ()  # as for most customers, of a night that begins with a build
         found: dict[ProductId, None] = {}
-        for product in self._popularity.in_order(list(dict.fromkeys(categories))):
+        for listed in self._popularity.in_order(list(dict.fromkeys(categories))):
             if len(found) >= most:
                 break
-            if sieve.lets_pass(Listed(product)) and product.product_id not in known.wants.bought:
-                found[product.product_id] = None
+            product_id = listed.product.product_id
+            if sieve.lets_pass(listed) and product_id not in known.wants.bought:
+                found[product_id] = None
         return list(found), sieve.removed
 
     async def _arranged(
         self, connection: AsyncConnection, leads: Mapping[CustomerId, Leads]
     ) -> dict[CustomerId, tuple[list[Candidate], list[Removed]]]:
-        numbers = {number for lead in leads.values() for number in lead.numbers()}
-        product_ids = {product_id for lead in leads.values() for product_id in lead.product_ids()}
+        numbers = set(chain.from_iterable(lead.numbers() for lead in leads.values()))
+        product_ids = set(chain.from_iterable(lead.product_ids() for lead in leads.values()))
         listing = await read_listing(connection, self._build, self._as_of, numbers, product_ids)
         return {customer_id: self._judged(lead, listing) for customer_id, lead in leads.items()}
 
@@ -144,9 +149,9 @@ class CandidateLookup:
         fits = self._popularity.is_whole and len(self._popularity.overall) <= self._places.most
         found = Found(
             pinned=chain(shelf.pinned(), shelf.listed(leads.own_list, FoundBy.PINNED)),
-            neighbours=shelf.numbered(list(leads.neighbours), leads.neighbours, FoundBy.NEIGHBOURS),
-            repeats=shelf.numbered(leads.first_repeats, leads.repeats, FoundBy.REPEAT),
-            newcomers=shelf.numbered(list(leads.newcomers), leads.newcomers, FoundBy.NEWCOMER),
+            neighbours=shelf.numbered(leads.neighbours, FoundBy.NEIGHBOURS),
+            repeats=shelf.numbered(leads.first_repeats, FoundBy.REPEAT),
+            newcomers=shelf.numbered(leads.newcomers, FoundBy.NEWCOMER),
             popular=shelf.popular(leads.popular, FoundBy.CATALOG if fits else FoundBy.POPULAR),
         )
         arranged, crowded_out = arrange(found, self._places)
@@ -198,12 +203,23 @@ class BuiltCandidates(CandidateLookup):
         most: int,
         order: CandidateOrder,
         seed: int,
+        most_kept: int = MOST_KEPT,
     ) -> "BuiltCandidates":
         """Look up to `most` candidates for each customer up, as of this time, in this build.
 
-        What was popular is read once, as of the build. Memory: twice `most` products for each category.
+        What was popular is read once, as of the build. Memory: twice `most` products for each category, and what up to
+        `most_kept` products of the build lead to.
         """
         popularity = await read_popularity(engine, build.as_of, recipe.popularity_days, most)
         places = Places(most, recipe.repeat_share, recipe.newcomer_share, rules.most_per_category, rules.most_per_brand)
         ordering = Ordering(order, seed)
-        return cls(engine, build, as_of, popularity=popularity, rules=rules, places=places, ordering=ordering)
+        return cls(
+            engine,
+            build,
+            as_of,
+            popularity=popularity,
+            rules=rules,
+            places=places,
+            ordering=ordering,
+            most_kept=most_kept,
+        )

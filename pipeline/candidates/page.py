@@ -1,6 +1,7 @@
 """Reads what the candidates of one page of customers are found by: one statement for them, one for the products."""
 
-from collections.abc import Collection, Mapping, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -9,7 +10,6 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pipeline.candidates.builds import Build
-from pipeline.candidates.rhythm import Habit
 from pipeline.candidates.rules import Listed, Wants
 from pipeline.database import statement
 from pipeline.domain import CustomerId, Product, ProductId
@@ -34,14 +34,16 @@ Weights = tuple[Sequence[int], Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of one customer. Products are numbers of the build; `habits` are of each that he purchased.
+    """What is known of one customer. Products are numbers of the build.
 
-    `owned` are all of them, the newest first, those after the build too. `wants.bought` knows only the purchases after
-    the build: the others have numbers, whose products are not known yet.
+    `owned` are all that he purchased, the newest first, those after the build too: each on so many days (`times`), the
+    last of them so many days before the build (`last_days`). `wants.bought` knows only the purchases after the build:
+    the others have numbers, whose products are not known yet.
     """
 
-    habits: Mapping[int, Habit]
     owned: Sequence[int]
+    times: Mapping[int, int]
+    last_days: Mapping[int, float]
     wants: Wants
     categories: Sequence[str] = ()
     searches: Sequence[str] = ()
@@ -50,11 +52,13 @@ class Known:
 class Links:
     """What the products of a build lead to, as far as it has been read: a build never changes.
 
-    Of a catalog of up to `MOST_KEPT` products each is read once; of a larger one those that are not kept, again for
-    each page. Memory: about two kilobytes a product.
+    Of a catalog of up to `most_kept` products each is read once; of a larger one those that are not kept, again for
+    each page. Pages are looked up side by side: each has a copy of its own, in which nothing is forgotten that it has
+    relied upon. Memory: about two kilobytes a product; a copy holds the same ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_kept: int = MOST_KEPT) -> None:
+        self.most_kept = most_kept
         self.neighbours: dict[int, Weights] = {}
         self.newcomers: dict[int, Weights] = {}
         self.recent_buyers: dict[int, int] = {}
@@ -66,9 +70,18 @@ class Links:
         if newcomers[0]:
             self.newcomers[number] = newcomers
 
-    def forget(self) -> None:
-        """Keep the newest `MOST_KEPT`."""
-        for number in list(self.neighbours)[: max(len(self.neighbours) - MOST_KEPT, 0)]:
+    def copy(self) -> "Links":
+        """What is known now, to be added to by one page."""
+        own = Links(self.most_kept)
+        own.learn(self)
+        return own
+
+    def learn(self, others: "Links") -> None:
+        """Know what the others know too, and of all that the newest `most_kept`."""
+        self.neighbours |= others.neighbours
+        self.newcomers |= others.newcomers
+        self.recent_buyers |= others.recent_buyers
+        for number in list(self.neighbours)[: max(len(self.neighbours) - self.most_kept, 0)]:
             del self.neighbours[number], self.recent_buyers[number]
             self.newcomers.pop(number, None)
 
@@ -103,8 +116,8 @@ async def read_page(
 ) -> dict[CustomerId, Known]:
     """Everything of these customers up to `as_of`: a `Known` for each, whoever he is.
 
-    Without a build all that he purchased is known by its id. What the products that they
-    purchased lead to is in `links` then.
+    Without a build all that he purchased is known by its id. What the products that they purchased lead to is in
+    `links` then, which nobody else may change meanwhile.
     """
     asked = {
         "customer_ids": list(customer_ids),
@@ -117,15 +130,15 @@ async def read_page(
         "most_scored": MOST_SCORED,
         "most_refused": _MOST_REFUSED,
         "few": MOST_OWNED + 1 if build is None else _FEW,
-        "known": list(links.neighbours),
+        "known": _array(links.neighbours),
     }
     customers: dict[CustomerId, Known] = {}
     for row in await connection.execute(statement("candidate_page"), asked):
         if row.number is None:
             customers[CustomerId(row.customer_id)] = _known(row)
         else:
-            near = row.neighbours or (), row.weights or ()
-            links.add(row.number, near, (row.newcomers or (), row.newcomer_weights or ()), row.recent_buyers)
+            near = _weights(row.neighbours, row.weights)
+            links.add(row.number, near, _weights(row.newcomers, row.newcomer_weights), row.recent_buyers)
     return customers
 
 
@@ -137,7 +150,7 @@ async def read_listing(
     product_ids: Collection[ProductId],
 ) -> Listing:
     """These products as they are now, and those that the shop has pinned; what is in the catalog no more is absent."""
-    asked = {"build_id": number_of(build), "numbers": list(numbers), "product_ids": list(product_ids)}
+    asked = {"build_id": number_of(build), "numbers": _array(numbers), "product_ids": list(product_ids)}
     by_number: dict[int, Listed] = {}
     by_id: dict[ProductId, Listed] = {}
     for row in await connection.execute(statement("candidate_listing"), asked):
@@ -153,27 +166,31 @@ async def read_listing(
 
 
 def _known(row: Row[Any]) -> Known:
-    habits = {
-        number: Habit(times, first, last)
-        for number, times, first, last in zip(
-            row.numbers or (), row.times or (), row.first_days or (), row.last_days or (), strict=True
-        )
-    }
+    numbers: Sequence[int] = row.numbers or ()
+    times: dict[int, int] = dict(zip(numbers, row.times or (), strict=True))
+    last_days: dict[int, float] = dict(zip(numbers, row.last_days or (), strict=True))
     since = [number for number in row.numbers_since or () if number is not None]
     for number in since:
-        habits[number] = _once_more(habits.get(number))
+        times[number] = times.get(number, 0) + 1
+        last_days[number] = 0.0  # as on the day that the build is for
     return Known(
-        habits=habits,
-        owned=list(dict.fromkeys([*since, *(row.numbers or ())])),
+        owned=list(dict.fromkeys([*since, *numbers])),
+        times=times,
+        last_days=last_days,
         wants=_wants(row),
         categories=row.categories or (),
         searches=row.words or (),
     )
 
 
-def _once_more(habit: Habit | None) -> Habit:
-    """Bought after the build: as on the day that it was built for."""
-    return Habit(1, 0.0, 0.0) if habit is None else Habit(habit.times + 1, habit.first_days, 0.0)
+def _array(numbers: Iterable[int]) -> str:
+    """An array as Postgres writes it: the driver takes ten times as long to write thousands of numbers."""
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def _weights(numbers: Sequence[int] | None, weights: Sequence[float] | None) -> Weights:
+    """Neither is a list, for they stay: the garbage collector would go through them again and again."""
+    return array("i", numbers or ()), array("d", weights or ())
 
 
 def _wants(row: Row[Any]) -> Wants:

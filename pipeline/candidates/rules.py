@@ -118,23 +118,24 @@ class Sieve:
         self._asks_of_all = wants.ask_of_all
         self.removed: list[tuple[Rule, ProductId]] = []
 
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether whatever is on sale passes."""
+        return not self._asks_of_all and not self._named
+
     def lets_pass(self, listed: Listed) -> bool:
         """Whether no rule is against this product."""
+        product_id = listed.product.product_id
+        is_on_sale = listed.available and not (listed.hidden or listed.banned)
+        if is_on_sale and not self._asks_of_all and product_id not in self._named:
+            return True  # as most products do: no predicate is asked
         rule = self._rule_against(listed)
         if rule is not None:
-            self.removed.append((rule, listed.product.product_id))
+            self.removed.append((rule, product_id))
         return rule is None
 
     def _rule_against(self, listed: Listed) -> Rule | None:
-        if not self._is_concerned(listed):
-            return None
         for rule, holds in PREDICATES.items():
             if holds(listed, self._wants, self._rules):
                 return rule
         return None
-
-    def _is_concerned(self, listed: Listed) -> bool:
-        """Whether any rule could hold: most products are on sale, and most customers have no word on them."""
-        if listed.hidden or listed.banned or not listed.available or self._asks_of_all:
-            return True
-        return listed.product.product_id in self._named

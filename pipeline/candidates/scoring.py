@@ -1,6 +1,5 @@
 """Scores products for one customer by what he has purchased: the weights that lead there, summed."""
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -14,10 +13,11 @@ def best(owned: Sequence[int], weights: Mapping[int, Weights], without: Collecti
 
     Of equal scores that comes first which the newest purchase leads to.
     """
-    scores: defaultdict[int, float] = defaultdict(float)
+    scores: dict[int, float] = {}
+    score_of = scores.get
     for number in owned:
         for other, weight in zip(*weights.get(number, _NOWHERE), strict=True):
-            scores[other] += weight
+            scores[other] = score_of(other, 0.0) + weight
     for number in without:
         scores.pop(number, None)
     order = sorted(scores, key=scores.__getitem__, reverse=True)

@@ -6,7 +6,6 @@ WITH page AS MATERIALIZED (
     SELECT asked.customer_id,
            history.numbers[1:CAST(:most_owned AS integer)] AS numbers,
            history.times[1:CAST(:most_owned AS integer)] AS times,
-           history.first_days[1:CAST(:most_owned AS integer)] AS first_days,
            history.last_days[1:CAST(:most_owned AS integer)] AS last_days,
            since.numbers AS numbers_since,
            since.product_ids AS bought_since,
@@ -153,7 +152,7 @@ purchased AS (
     ) AS of_them
     WHERE number <> ALL (CAST(:known AS integer[]))
 )
-SELECT page.customer_id, page.numbers, page.times, page.first_days, page.last_days,
+SELECT page.customer_id, page.numbers, page.times, page.last_days,
        page.numbers_since, page.bought_since, page.days_since, page.refused,
        interest.categories, interest.words,
        stated.excluded_brands, stated.excluded_categories,
@@ -164,7 +163,7 @@ FROM page
 LEFT JOIN interest USING (customer_id)
 LEFT JOIN stated USING (customer_id)
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        purchased.number, linked.neighbours, linked.weights, fresh.newcomers, fresh.weights,
        product.recent_buyers
 FROM purchased

@@ -1,18 +1,21 @@
 """Candidates looked up in a build, from a real catalog: where they come from, what rules take out, at which cost."""
 
+import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import AdaptedConnection, Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.candidates.builds import Build
+from pipeline.candidates.further import Spellings, read_further
 from pipeline.candidates.lookup import BuiltCandidates
 from pipeline.candidates.opening import CandidateWishes, open_candidates
-from pipeline.candidates.page import MOST_OWNED, MOST_SCORED
+from pipeline.candidates.page import MOST_KEPT, MOST_OWNED, MOST_SCORED, Links, read_page
 from pipeline.candidates.popular import PopularCandidates
 from pipeline.candidates.recipe import CandidateRecipe
 from pipeline.candidates.rules import Rules
@@ -36,7 +39,13 @@ async def shop(engine: AsyncEngine) -> AsyncEngine:
 
 
 async def source_of(
-    engine: AsyncEngine, build: Build, *, rules: Rules | None = None, most: int = 10, **recipe: float
+    engine: AsyncEngine,
+    build: Build,
+    *,
+    rules: Rules | None = None,
+    most: int = 10,
+    most_kept: int = MOST_KEPT,
+    **recipe: float,
 ) -> BuiltCandidates:
     return await BuiltCandidates.open(
         engine,
@@ -47,6 +56,7 @@ async def source_of(
         most=most,
         order="retrieval",
         seed=0,
+        most_kept=most_kept,
     )
 
 
@@ -501,6 +511,87 @@ async def test_what_a_product_leads_to_is_read_once(shop: AsyncEngine, admin: As
     await change(admin, "DELETE FROM candidate_neighbours")
 
     assert of_kind(await found_for(source, "d"), FoundBy.NEIGHBOURS) == of_kind(first, FoundBy.NEIGHBOURS)
+
+
+async def test_what_one_page_relies_upon_is_not_forgotten_by_another(shop: AsyncEngine) -> None:
+    build = await add_build(shop, neighbours=LEADS, histories={"c": BOUGHT, "d": {"desk": (1, 9.0, 9.0)}})
+    source = await source_of(shop, build, most_kept=1)
+    alone = await found_for(source, "c")  # what a lamp leads to is kept
+
+    with held_back(shop, "c") as (waits, goes_on):
+        other_page = asyncio.create_task(found_for(source, "c"))  # and is not read again for this page
+        await asyncio.wait_for(waits.wait(), 10)
+        await found_for(source, "d")  # keeps what a desk leads to in its place
+        goes_on.set()
+        found = await asyncio.wait_for(other_page, 10)
+
+    assert of_kind(alone, FoundBy.NEIGHBOURS) == ["bulb", "shade"]
+    assert found == alone
+
+
+async def test_no_more_is_kept_than_there_is_room_for(shop: AsyncEngine, admin: AsyncEngine) -> None:
+    build = await add_build(shop, neighbours=LEADS, histories={"c": BOUGHT, "d": {"desk": (1, 9.0, 9.0)}})
+    source = await source_of(shop, build, most_kept=1)
+    for customer_id in ("c", "d"):
+        await found_for(source, customer_id)
+    await change(admin, "DELETE FROM candidate_neighbours")
+
+    assert of_kind(await found_for(source, "d"), FoundBy.NEIGHBOURS) == ["chair", "bulb"]
+    assert of_kind(await found_for(source, "c"), FoundBy.NEIGHBOURS) == []
+
+
+@contextmanager
+def held_back(engine: AsyncEngine, customer_id: str) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """The first event tells that this customer's page is about to be read; it is not before the second is set."""
+    waits, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        waits.set()
+        await goes_on.wait()
+
+    def hold(connection: Connection, _cursor: object, _statement: str, asked: object, *_: object) -> None:
+        if isinstance(asked, dict) and asked.get("customer_ids") == [customer_id]:
+            driver: object = connection.connection.dbapi_connection
+            assert isinstance(driver, AdaptedConnection)
+            driver.run_async(lambda _: wait())
+
+    event.listen(engine.sync_engine, "before_cursor_execute", hold)
+    try:
+        yield waits, goes_on
+    finally:
+        event.remove(engine.sync_engine, "before_cursor_execute", hold)
+
+
+async def test_of_a_large_catalog_the_favourites_are_enough_for_all_but_the_choosiest(
+    wide_shop: AsyncEngine, admin: AsyncEngine
+) -> None:
+    build = await add_build(wide_shop)
+    await change(admin, "UPDATE candidate_products SET recent_buyers = 1 WHERE product_id BETWEEN 'p130' AND 'p189'")
+    await change(admin, "UPDATE candidate_products SET buyers = 1 WHERE product_id BETWEEN 'p180' AND 'p189'")
+    await change(wide_shop, "UPDATE products SET hidden = true WHERE product_id = 'p181'")
+    await add_customer(wide_shop, "easy", price_from=1)
+    await add_customer(wide_shop, "choosy", price_to=10)
+    whole = await both_further(wide_shop, build)
+
+    with counted(wide_shop) as statements:
+        found = await both_further(wide_shop, replace(build, products=400), favourites=60)
+
+    assert found == whole
+    assert found[CustomerId("easy")] == [
+        "p180",
+        *(f"p{number}" for number in range(182, 190)),
+        *(f"p{n}" for n in range(130, 141)),
+    ]
+    assert found[CustomerId("choosy")] == [f"p{number}" for number in range(460, 480)]
+    assert len([it for it in statements if "known" in it and "passing" in it]) == 2
+
+
+async def both_further(engine: AsyncEngine, build: Build, **bound: int) -> dict[CustomerId, list[ProductId]]:
+    """What the whole catalog has for these two, by the statement alone."""
+    customers = [CustomerId("easy"), CustomerId("choosy")]
+    async with engine.connect() as connection:
+        known = await read_page(connection, build, customers, NOW, refused_days=1, newcomers=False, links=Links())
+        return dict(await read_further(connection, build, known, 20, Spellings(), **bound))
 
 
 async def test_of_a_customer_with_very_many_products_the_newest_count(engine: AsyncEngine) -> None:
