@@ -26,11 +26,13 @@ class Recorded:
     """What became of a response. `is_new` is false where it was there already; `unknown` is what no table knows.
 
     `stood_at` is the rank at which the run recommended the product to the customer; None where no row here says so.
+    `is_early` is true of a response from before the run was there.
     """
 
     is_new: bool
     unknown: tuple[str, ...]
     stood_at: int | None
+    is_early: bool = False
 
 
 async def record_response(
@@ -95,4 +97,5 @@ async def _write(engine: AsyncEngine, event: EventRecord, alike_since: datetime 
             await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(event.customer_id, 0))))
         row = (await connection.execute(statement("record_response"), slots)).one()
     known = {"customer": row.customer_known, "product": row.product_known, "run": row.run_known}
-    return Recorded(row.is_new, tuple(name for name, is_known in known.items() if not is_known), row.stood_at)
+    unknown = tuple(name for name, is_known in known.items() if not is_known)
+    return Recorded(row.is_new, unknown, row.stood_at, row.is_early)

@@ -18,7 +18,7 @@ from pipeline.errors import InputError
 from pipeline.evaluating.live import LIVE_DAYS, evaluate_live
 from pipeline.evaluating.live_report import LiveReport
 from pipeline.provided_database import provided_database
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 from pipeline.settings import Settings
 
 _DAYS = 30
@@ -70,6 +70,8 @@ def evaluate(
         if as_of is not None or runs is not None or candidates_only or segments:
             raise InputError("--live goes with --days, --run and --seed alone: leave the other flags out")
         return _print_live(settings, days or LIVE_DAYS, run, seed, as_json=as_json)
+    if candidates_only and (run or runs):
+        raise InputError("--candidates-only is not for the slates of runs: leave it out, or --run and --runs")
     wanted = EvaluationParameters(
         as_of=as_of, days=days or _DAYS, candidates_only=candidates_only, runs=_named(run, runs), seed=seed
     )

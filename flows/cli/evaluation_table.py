@@ -35,7 +35,7 @@ def print_evaluation(evaluation: Evaluation, out: Console, *, segments: bool) ->
 
 def _heading(evaluation: Evaluation) -> str:
     counted = evaluation.counted
-    left_out = f"; {counted.targets_never_sold:,} of products never sold before are left out"
+    left_out = f"; {counted.targets_never_sold:,} of products never sold before, or gone from the catalog, are left out"
     return (
         f"Purchases of {evaluation.days} days from {evaluation.begins:%Y-%m-%d %H:%M %Z}, by {counted.scored_all:,} of "
         f"the {counted.looked_up:,} customers who had purchased something before, returned or not:\n"

@@ -17,7 +17,7 @@ from pipeline.domain import CustomerId, ProductId, RunId
 from pipeline.loading.event_records import ResponseKind
 from pipeline.provided_database import provided_database
 from pipeline.responses import Recorded, record_response
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 
 
 def respond(
@@ -63,7 +63,9 @@ def _remarks(recorded: Recorded, run: RunId | None, rank: int | None) -> Iterato
         yield f"no {unknown} of this id is here: it is kept, and not counted until there is one"
     if run is None or "run" in recorded.unknown:
         return
-    if recorded.stood_at is None:
+    if recorded.is_early:
+        yield f"run {run} was not there yet at that moment: it is kept, and not counted"
+    elif recorded.stood_at is None:
         yield f"run {run} has no row that recommends this product to this customer: it is kept, and not counted"
     elif rank not in {None, recorded.stood_at}:
         yield f"run {run} recommended it at rank {recorded.stood_at}, not {rank}: it is kept and counted as you say"

@@ -21,9 +21,12 @@ from pipeline.evaluating.extra import require_extra
 from pipeline.evaluating.report import Interval
 from pipeline.evaluating.splits import Span, read_span
 from pipeline.provided_database import provided_database
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 
-if TYPE_CHECKING:  # needs an extra
+if TYPE_CHECKING:
+    from tempfile import _TemporaryFileWrapper
+
+    # needs an extra
     from pipeline.evaluating.tuning import Tuned
 
 
@@ -60,12 +63,14 @@ def tune(
         require_current(url)
         splits = windows(asyncio.run(_span(url)), days=days, zone=zone)
         tuned = tuned_recipe(url, way, splits, zone=zone, budget=Budget(trials, minutes * 60), seed=seed, tell=tell)
-    if tuned.is_better:
-        _write(output, _document(tuned))
     if as_json:
         print_json(tuned)
     else:
-        _tell(tuned, output, console())
+        _tell(tuned, console())
+    if tuned.is_better:
+        _write(output, _document(tuned))  # after what was found is told: where it cannot be written, that is not lost
+        if not as_json:
+            _tell_where(output, console())
     return 0
 
 
@@ -75,18 +80,29 @@ async def _span(url: str) -> Span:
 
 
 def _require_free(output: Path, in_force: Path | None) -> None:
-    """A file of somebody else's is not overwritten, and that is said before the work."""
+    """A file of somebody else's is not overwritten, and a place must take one: both are said before the work."""
     if output.exists() and (in_force is None or not in_force.exists() or not output.samefile(in_force)):
         raise InputError(
             f"{output} is there already, and is not the recipe in force: name another with --output, or remove it"
         )
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output.absolute().parent} is no folder: make it, or name another place with --output")
+    try:
+        with _beside(output):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"nothing can be written in {output.absolute().parent} ({error.strerror}): name another place with --output"
+        ) from error
+
+
+def _beside(output: Path, *, delete: bool = True) -> "_TemporaryFileWrapper[str]":
+    return NamedTemporaryFile("w", encoding="utf-8", dir=output.absolute().parent, prefix=".candidates-", delete=delete)
 
 
 def _write(output: Path, text: str) -> None:
     """Whole or not at all: a night may be reading it."""
-    with NamedTemporaryFile("w", dir=output.absolute().parent, prefix=".candidates-", delete=False) as file:
+    with _beside(output, delete=False) as file:
         try:
             file.write(text)
             file.flush()
@@ -107,7 +123,7 @@ def _document(tuned: "Tuned") -> str:
     )
 
 
-def _tell(tuned: "Tuned", output: Path, out: Console) -> None:
+def _tell(tuned: "Tuned", out: Console) -> None:
     for name, (before, found) in tuned.changed.items():
         out.print(f"{name}: {before:g} → {found:g}", markup=False)
     if not tuned.changed:
@@ -120,8 +136,11 @@ def _tell(tuned: "Tuned", output: Path, out: Console) -> None:
         markup=False,
     )
     if not tuned.is_better:
-        out.print("that may be chance: the recipe in force stays, and nothing was written", markup=False)
-        return
+        why = "that surely finds less of what is new" if tuned.loses_new else "that may be chance"
+        out.print(f"{why}: the recipe in force stays, and nothing was written", markup=False)
+
+
+def _tell_where(output: Path, out: Console) -> None:
     out.print(f'written to {output}: set candidate_recipe = "{output}" in recstream.toml to use it', markup=False)
 
 

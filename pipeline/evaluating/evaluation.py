@@ -49,22 +49,25 @@ async def measure(
     """Measure these lists, and popularity beside them, for every customer who had purchased anything before.
 
     Where slates of runs are among them, only customers count who have a complete slate in each, so that all lists are
-    of the same ones.
+    of the same ones. Where they are of groups that have nobody in common, each group counts for its own lists.
 
     Raises:
         DatabaseError: a statement was refused, or the connection was lost on the way.
     """
     popular = await popular_products(engine, wanted.split.as_of, POPULARITY_DAYS, _MOST_POPULAR)
     sold = await sold_before(engine, wanted.split)
-    everything = [*sources, PopularLists(popular, wanted.places, POPULARITY_DAYS)]
-    names = [name for source in everything for name in source.names]
-    needed = [name.key for name in names if name.run is not None]
+    names = [name for source in sources for name in source.names]
+    runs = [name for name in names if name.run is not None]
+    beside = list(dict.fromkeys(name.of for name in runs)) or [None]
+    popularity = [PopularLists(popular, wanted.places, POPULARITY_DAYS, of) for of in beside]
+    everything = [*sources, *popularity]
+    names += [name for source in popularity for name in source.names]
     tally = Tally(names, places=wanted.places, seed=wanted.seed, slates=wanted.slates)
     pages = shoppers(engine, wanted.split, Catalog(sold, popular, wanted.zone.key))
     async with aclosing(pages):
         async for page in pages:
             lists = await _lists(everything, page)
-            tally.add(*_of_those_with(needed, page, lists))
+            tally.add(*_of_those_with(runs, page, lists))
     return await _report(engine, wanted, tally, names, len(sold), notes)
 
 
@@ -75,11 +78,12 @@ async def _lists(sources: Sequence[ListSource], page: Sequence[Shopper]) -> List
     return found
 
 
-def _of_those_with(needed: Sequence[str], page: Sequence[Shopper], lists: Lists) -> tuple[Sequence[Shopper], Lists]:
-    """The customers who have each of the lists that are needed, and their lists."""
-    if not needed:
+def _of_those_with(runs: Sequence[ListName], page: Sequence[Shopper], lists: Lists) -> tuple[Sequence[Shopper], Lists]:
+    """The customers who have a slate in each run, or in their group's, and their lists."""
+    if not runs:
         return page, lists
-    having = set.intersection(*(set(lists[name, Scope.ALL]) for name in needed))
+    slates = [set(lists[name.key, Scope.ALL]) for name in runs]
+    having = set.intersection(*slates) if runs[0].of is None else set.union(*slates)
     kept = [shopper for shopper in page if shopper.customer_id in having]
     return kept, {key: _only(ranked, having) for key, ranked in lists.items()}
 

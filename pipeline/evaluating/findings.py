@@ -16,6 +16,13 @@ def findings(evaluation: Evaluation) -> list[str]:
 
 def _findings(evaluation: Evaluation) -> Iterator[str]:
     counted = evaluation.counted
+    runs = sum(listed.run is not None for listed in evaluation.lists)
+    if runs and not counted.looked_up:
+        yield (
+            f"nobody who had purchased something before {evaluation.begins:%Y-%m-%d} has a complete slate in "
+            f"{'both runs' if runs > 1 else 'the run'}: there is nobody to measure"
+        )
+        return
     if not counted.scored_all:
         yield (
             f"nobody who had purchased something before {evaluation.begins:%Y-%m-%d} purchased anything by "

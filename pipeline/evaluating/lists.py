@@ -27,7 +27,8 @@ class ListName:
     """A list as the report names it: `key` for programs, `told` for people. It is measured in these scopes.
 
     `run` is the run, or the variant of one, whose slates it holds, ranked by whom `ranked_by` says. `against` are
-    the lists that it is held against, customer by customer.
+    the lists that it is held against, customer by customer. Where only those count for it who have a certain list,
+    `of` is that one; against a list of others it is held as a group against a group.
     """
 
     key: str
@@ -35,6 +36,7 @@ class ListName:
     scopes: tuple[Scope, ...] = tuple(Scope)
     against: tuple[str, ...] = (POPULARITY,)
     run: str | None = None
+    of: str | None = None
     ranked_by: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -51,25 +53,39 @@ class ListSource(Protocol):
         ...
 
 
+def popularity_beside(run: str) -> str:
+    """The key of popularity as it is for the customers of this run's list alone."""
+    return f"{POPULARITY}_{run}"
+
+
 @dataclass(frozen=True, slots=True)
 class PopularLists:
-    """The same products for everybody. Where new products are looked for, without those that he has purchased."""
+    """The same products for everybody. Where new products are looked for, without those that he has purchased.
+
+    `beside` is the run's list whose customers alone count, where not all do.
+    """
 
     products: Sequence[ProductId]
     places: int
     days: int
+    beside: str | None = None
 
     @property
     def names(self) -> Sequence[ListName]:
         """See `ListSource`."""
-        return (ListName(POPULARITY, f"popular, {self.days} days", against=()),)
+        told = f"popular, {self.days} days"
+        if self.beside is None:
+            return (ListName(POPULARITY, told, against=()),)
+        whose = f"for the customers of run {self.beside.removeprefix('run_').upper()}"
+        return (ListName(popularity_beside(self.beside), f"{told}, {whose}", against=(), of=self.beside),)
 
     async def lists(self, page: Sequence[Shopper]) -> Lists:
         """See `ListSource`."""
         first = self.products[: self.places]
         same = {shopper.customer_id: first for shopper in page}
         new = {shopper.customer_id: self._without(shopper.owned) for shopper in page}
-        return {(POPULARITY, Scope.NEW): new, (POPULARITY, Scope.REPEAT): same, (POPULARITY, Scope.ALL): same}
+        (name,) = self.names
+        return {(name.key, Scope.NEW): new, (name.key, Scope.REPEAT): same, (name.key, Scope.ALL): same}
 
     def _without(self, owned: frozenset[ProductId]) -> Sequence[ProductId]:
         return [product for product in self.products[: self.places + len(owned)] if product not in owned][: self.places]

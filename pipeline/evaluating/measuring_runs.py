@@ -63,9 +63,15 @@ async def measure_runs(
     sides = await _sides(engine, names)
     span = await read_span(engine)
     split = split_after(span, [side.run for side in sides], begins=begins, days=days, zone=zone)
-    sources = [await run_lists(engine, sides[0], "a")]
-    sources += [await run_lists(engine, side, "b", before="a") for side in sides[1:]]
+    apart = _are_apart(sides)
+    sources = [await run_lists(engine, sides[0], "a", apart=apart)]
+    sources += [await run_lists(engine, side, "b", before="a", apart=apart) for side in sides[1:]]
     return await measure(engine, Wanted(split, zone, places, seed), sources, notes=[*_notes(sides)])
+
+
+def _are_apart(sides: Sequence[Side]) -> bool:
+    """Whether they are variants of one run: no customer has both."""
+    return len({side.run.run_id for side in sides}) < len(sides)
 
 
 async def _sides(engine: AsyncEngine, names: Sequence[SideName]) -> Sequence[Side]:
@@ -83,4 +89,7 @@ def _notes(sides: Sequence[Side]) -> Iterator[str]:
             yield f"run {side.run.run_id} tries variants: here they are together"
     if len(sides) == 2 and sides[0].run.as_of != sides[1].run.as_of:
         yield "the runs looked at the shop at different times: targets begin when the later one had"
-    yield "customers without a complete slate in each run do not count"
+    if _are_apart(sides):
+        yield "no customer is in both variants: each is measured by its own, and held against the other as a group"
+    else:
+        yield "customers without a complete slate in each run do not count"

@@ -60,7 +60,10 @@ class MeasuredList:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """How many customers and targets there were. Targets of products never sold before are none, and are told."""
+    """How many customers and targets there were.
+
+    Purchases of products never sold before, or gone from the catalog, are no targets: `targets_never_sold` are those.
+    """
 
     looked_up: int
     scored_new: int

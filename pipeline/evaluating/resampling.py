@@ -59,6 +59,18 @@ class Resampling:
             self._drawn_sums[:, column] - self._drawn_sums[:, baseline],
         )
 
+    def difference_of_groups(self, column: int, baseline: int) -> Estimate:
+        """The mean of one column less that of another, where other customers count for each; of the smaller group."""
+        customers = int(min(self._counts[column], self._counts[baseline]))
+        if not customers:
+            return Estimate(0, None, None, None)
+        own, other = self._drawn_counts[:, column], self._drawn_counts[:, baseline]
+        drawn = (own > 0) & (other > 0)
+        means = self._drawn_sums[drawn, column] / own[drawn] - self._drawn_sums[drawn, baseline] / other[drawn]
+        mean = self._sums[column] / self._counts[column] - self._sums[baseline] / self._counts[baseline]
+        low, high = np.percentile(means, (2.5, 97.5))
+        return Estimate(customers, float(mean), float(low), float(high))
+
     def _add(self, values: Matrix) -> None:
         counted = ~np.isnan(values)
         known = np.where(counted, values, 0.0)

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from pipeline.comparing import Side
 from pipeline.database import statement
 from pipeline.domain import CustomerId, ProductId, Provenance
-from pipeline.evaluating.lists import POPULARITY, ListName, Lists
+from pipeline.evaluating.lists import POPULARITY, ListName, Lists, popularity_beside
 from pipeline.evaluating.shoppers import Shopper
 from pipeline.persistence import persistent
 
@@ -34,20 +34,25 @@ class RunLists:
         return {(name.key, scope): ranked for name, ranked in both for scope in name.scopes}
 
 
-async def run_lists(engine: AsyncEngine, side: Side, letter: str, *, before: str | None = None) -> RunLists:
+async def run_lists(
+    engine: AsyncEngine, side: Side, letter: str, *, before: str | None = None, apart: bool = False
+) -> RunLists:
     """What there is to measure of a run, or of a variant of it, under the names run_a and retrieval_a, say.
 
-    It is held against the run of the letter `before` too.
+    It is held against the run of the letter `before` too. With `apart` only its own customers count for it.
     """
+    key = f"run_{letter}"
+    of, popularity = (key, popularity_beside(key)) if apart else (None, POPULARITY)
     ranked_by = await _ranked_by(engine, side)
     told = f"run {letter.upper()} {str(side.name.run_id)[:_SHORT]}"
     if side.name.variant is not None:
         told += f":{side.name.variant}"
     if Provenance.OFFLINE_RANKER in ranked_by or side.run.provenance == Provenance.OFFLINE_RANKER:
         told += f" (offline ranker: {_OFFLINE})"
-    retrieval = ListName(f"retrieval_{letter}", f"candidates of run {letter.upper()}, in order")
-    against = (POPULARITY, retrieval.key, *([f"run_{before}"] if before else []))
-    slates = ListName(f"run_{letter}", told, against=against, run=str(side.name), ranked_by=ranked_by)
+    in_order = f"candidates of run {letter.upper()}, in order"
+    retrieval = ListName(f"retrieval_{letter}", in_order, against=(popularity,), of=of)
+    against = (popularity, retrieval.key, *([f"run_{before}"] if before else []))
+    slates = ListName(key, told, against=against, run=str(side.name), of=of, ranked_by=ranked_by)
     return RunLists(engine, side, (slates, retrieval))
 
 

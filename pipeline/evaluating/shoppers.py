@@ -20,7 +20,8 @@ PAGE: Final = 500
 class Shopper:
     """One customer with something to know or to foretell. `owned` are the popular products he had purchased before.
 
-    `never_sold` are products that he purchased in the window, and nobody before it: they are no targets.
+    `never_sold` are products that he purchased in the window and nobody before it, or that are gone from the catalog:
+    they are no targets.
     """
 
     customer_id: CustomerId

@@ -1,12 +1,12 @@
 """Adds up, page by page, how the lists of customers did: measures by scope and segment, and what the lists cover."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
 import numpy as np
 
-from pipeline.domain import ProductId
+from pipeline.domain import CustomerId, ProductId
 from pipeline.evaluating.lists import ListName, Lists, Ranked
 from pipeline.evaluating.measuring import measured
 from pipeline.evaluating.report import Counted, Coverage, Figure, Interval
@@ -32,6 +32,7 @@ class Tally:
         }
         self._counts = dict.fromkeys(("looked_up", "cold", "targets_new", "targets_repeat", "never_sold", *Scope), 0)
         self._against = {name.key: name.against for name in names}
+        self._of = {name.key: name.of for name in names}
 
     def add(self, page: Sequence[Shopper], lists: Lists) -> None:
         """Add the customers of one page."""
@@ -81,11 +82,10 @@ class Tally:
 
     def _values(self, scored: Sequence[Shopper], lists: Lists) -> Matrix:
         """A row for each customer, a column for each list, scope and measure."""
-        targets = {scope: {shopper.customer_id: shopper.targets.of(scope) for shopper in scored} for scope in Scope}
         empty: Ranked = {}
         parts = [
-            measured(targets[scope], lists.get((name.key, scope), empty), self._measures[name.key])
-            for name in self._names
+            measured(_targets(scored, name, scope, lists), lists.get((name.key, scope), empty), at)
+            for name, at in zip(self._names, self._measures.values(), strict=True)
             for scope in name.scopes
         ]
         return np.concatenate(parts, axis=1)
@@ -128,7 +128,21 @@ class Tally:
         for baseline in self._against[name]:
             other = self._columns.get((baseline, scope, at))
             if other is not None:
-                yield baseline, _interval(resampling.difference(self._columns[column], other))
+                same = self._of[name] == self._of[baseline]
+                difference = resampling.difference if same else resampling.difference_of_groups
+                yield baseline, _interval(difference(self._columns[column], other))
+
+
+def _targets(
+    scored: Sequence[Shopper], name: ListName, scope: Scope, lists: Lists
+) -> Mapping[CustomerId, frozenset[ProductId]]:
+    """What each of them purchased; nothing where he does not count for this list."""
+    counted = None if name.of is None else lists[name.of, Scope.ALL]
+    nothing: frozenset[ProductId] = frozenset()
+    return {
+        it.customer_id: it.targets.of(scope) if counted is None or it.customer_id in counted else nothing
+        for it in scored
+    }
 
 
 def _measures(places: int, *, slates: bool) -> Iterator[At]:

@@ -1,9 +1,10 @@
 """Tries recipes on one split: each by a build of its own, on the same customers, with what each of them found."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from heapq import nlargest
 from types import TracebackType
@@ -24,6 +25,7 @@ from pipeline.evaluating.measuring_candidates import Way
 from pipeline.evaluating.resampling import Matrix
 from pipeline.evaluating.shoppers import PAGE, Catalog, Shopper, shoppers, sold_before
 from pipeline.evaluating.splits import Split, require_known
+from pipeline.evaluating.trial import patiently
 from pipeline.evaluating.vocabulary import At, Measure, Scope, Segment
 
 MOST_CUSTOMERS: Final = 3_000
@@ -34,10 +36,11 @@ SCOPES: Final = (Scope.ALL, Scope.NEW)
 class Trials:
     """Recipes tried on one split. A context manager: its builds are dropped at the end, whatever that is."""
 
-    def __init__(self, url: str, split: Split, way: Way, zone: str) -> None:
+    def __init__(self, url: str, split: Split, way: Way, zone: str, tell: Callable[[str], None]) -> None:
         self._url = url
         self._split = split
         self._way = way
+        self._tell = tell
         self._builds: list[Build] = []
         self._sample = asyncio.run(_sample(url, split, zone))
 
@@ -73,7 +76,9 @@ class Trials:
                 return build
         while len(self._builds) > 1:
             drop_build(self._url, self._builds.pop(0).build_id)
-        build = build_candidates(self._url, recipe, as_of=self._split.as_of, method=self._way.method, trial=True)
+        as_of, method = self._split.as_of, self._way.method
+        making = partial(build_candidates, self._url, recipe, as_of=as_of, method=method, trial=True)
+        build = patiently(making, self._tell)
         self._builds.append(build)
         require_known(self._split, build)
         return build

@@ -4,12 +4,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from math import nan
 from typing import Final
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from pipeline.candidates.recipe import CandidateRecipe
+from pipeline.errors import InputError
 from pipeline.evaluating.measuring_candidates import Way
 from pipeline.evaluating.report import Interval
 from pipeline.evaluating.resampling import Estimate, Matrix, Resampling
@@ -28,11 +30,13 @@ class Tuned:
 
     `gain` is what `found` finds more than `before` on the confirming window, as a share of all that a customer
     purchased; `gain_new` of what was new to him. Both are 0 where no better recipe was found to be confirmed.
+    `loses_new`: it surely finds less of what is new, which no gain in what is bought again makes up for.
     """
 
     before: CandidateRecipe
     found: CandidateRecipe
     is_better: bool
+    loses_new: bool
     chosen_on: Split
     confirmed_on: Split
     customers: int
@@ -70,12 +74,36 @@ class Budget:
         return self.used < self.trials and time.monotonic() - self._began < self.seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How much a recipe finds of all purchases, and of those new to the customer (NaN: no such), from 0 to 1."""
+
+    of_all: float
+    of_new: float
+
+    def worth_beside(self, before: "Share") -> float:
+        """What it finds of all; nothing where it finds less of what is new than the recipe before."""
+        return 0.0 if self.of_new < before.of_new else self.of_all
+
+
+def share_found(recall: Matrix) -> Share:
+    """The means over customers of a trial's two columns: each customer's recall of all, and of new ones or NaN."""
+    new = recall[:, _NEW]
+    new = new[~np.isnan(new)]
+    return Share(float(recall[:, _ALL].mean()), float(new.mean()) if len(new) else nan)
+
+
 def windows(span: Span, *, days: int, zone: ZoneInfo) -> tuple[Split, Split]:
     """Where to choose and where to confirm: the two windows before the last `days`, which are left to `eval`.
 
     Raises:
         InputError: the shop's history is too short for three windows, or reaches into the future.
     """
+    if span.last + timedelta(days=1) - timedelta(days=3 * days) <= span.first:
+        raise InputError(
+            f"three windows of {days} days need purchases before them, and the first one is of {span.first:%Y-%m-%d}: "
+            "take fewer --days"
+        )
     last = split_of(span, begins=None, days=days, zone=zone)
     confirming = split_of(span, begins=last.begins - timedelta(days=days), days=days, zone=zone)
     choosing = split_of(span, begins=last.begins - timedelta(days=2 * days), days=days, zone=zone)
@@ -99,26 +127,28 @@ def tuned_recipe(
         DatabaseError: a build failed, or the connection was lost. No build is left, also after an interruption.
     """
     choosing, confirming = splits
-    with Trials(url, choosing, way, zone.key) as trials:
+    with Trials(url, choosing, way, zone.key, tell) as trials:
         tell(f"trying recipes on {trials.customers:,} customers, {_told(choosing)}")
         found = best_recipe(way.recipe, _worth(trials, way.recipe, budget, tell), may_go_on=budget.is_left)
     if found == way.recipe:
         return _nothing_better(found, splits, budget)
     tell(f"confirming the best of {budget.used} on a later window, {_told(confirming)}")
-    with Trials(url, confirming, way, zone.key) as trials:
+    with Trials(url, confirming, way, zone.key, tell) as trials:
         sampled = _confirmed(trials.recall(way.recipe), trials.recall(found), seed)
-    gain = sampled.difference(2 + _ALL, _ALL)
+    gain, gain_new = sampled.difference(2 + _ALL, _ALL), sampled.difference(2 + _NEW, _NEW)
+    loses_new = gain_new.high is not None and gain_new.high < 0
     return Tuned(
         before=way.recipe,
         found=found,
-        is_better=gain.low is not None and gain.low > 0 and gain.customers >= _FEW,
+        is_better=gain.low is not None and gain.low > 0 and gain.customers >= _FEW and not loses_new,
+        loses_new=loses_new,
         chosen_on=choosing,
         confirmed_on=confirming,
         customers=gain.customers,
         trials=budget.used,
         recall_before=sampled.estimate(_ALL).mean,
         gain=_interval(gain),
-        gain_new=_interval(sampled.difference(2 + _NEW, _NEW)),
+        gain_new=_interval(gain_new),
     )
 
 
@@ -128,6 +158,7 @@ def _nothing_better(recipe: CandidateRecipe, splits: tuple[Split, Split], budget
         before=recipe,
         found=recipe,
         is_better=False,
+        loses_new=False,
         chosen_on=splits[0],
         confirmed_on=splits[1],
         customers=0,
@@ -141,11 +172,14 @@ def _nothing_better(recipe: CandidateRecipe, splits: tuple[Split, Split], budget
 def _worth(
     trials: Trials, before: CandidateRecipe, budget: Budget, tell: Callable[[str], None]
 ) -> Callable[[CandidateRecipe], float]:
+    found: list[Share] = []
+
     def worth(recipe: CandidateRecipe) -> float:
         budget.used += 1
-        found = float(trials.recall(recipe)[:, _ALL].mean())
-        tell(f"trial {budget.used}: {found:.4f} of all purchases found, {_difference(before, recipe)}")
-        return found
+        found.append(share_found(trials.recall(recipe)))
+        told = f"{found[-1].of_all:.4f} of all purchases found, {found[-1].of_new:.4f} of new ones"
+        tell(f"trial {budget.used}: {told}, {_difference(before, recipe)}")
+        return found[-1].worth_beside(found[0])  # the recipe before is the first that is asked for
 
     return worth
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pipeline.database import open_connection
 from tests.fixtures.command_line import CommandLine
 from tests.fixtures.shop import change, scalar
 
@@ -83,6 +84,7 @@ async def test_a_split_that_leaks_is_one_line_and_builds_nothing(recstream: Comm
 async def test_what_is_no_date_or_no_run_is_one_line(recstream: CommandLine) -> None:
     assert "'yesterday' is no date" in recstream("eval", "--as-of", "yesterday").complaint
     assert "'last' is no id of a run" in recstream("eval", "--run", "last").complaint
+    assert "leave it out, or --run" in recstream("eval", "--candidates-only", "--run", "a").complaint
     assert "give either" in recstream("eval", "--run", "a", "--runs", "b", "c").complaint
 
 
@@ -141,4 +143,22 @@ async def test_a_file_that_is_not_the_recipe_in_force_is_not_overwritten(
 async def test_a_history_too_short_for_three_windows_is_one_line(recstream: CommandLine) -> None:
     told = recstream("candidates", "tune", "--days", "45")
     assert told.status == 2
-    assert "nothing was purchased before" in told.complaint
+    assert told.complaint.startswith("recstream: three windows of 45 days need purchases before them")
+
+
+async def test_a_place_that_takes_no_file_is_refused_before_the_work(
+    recstream: CommandLine, engine: AsyncEngine
+) -> None:
+    told = recstream("candidates", "tune", "--days", "20", "--output", "/proc/candidates.toml")
+    assert told.status == 2
+    assert told.complaint.startswith("recstream: nothing can be written in /proc (")
+    assert await scalar(engine, "SELECT count(*) FROM candidate_builds") == 0
+
+
+async def test_tuning_waits_for_a_build_of_another_and_goes_on(recstream: CommandLine, database_url: str) -> None:
+    with open_connection(database_url, autocommit=True) as builder:
+        builder.execute("SELECT pg_advisory_lock(hashtext('recstream: one build of candidates at a time'))")
+        with recstream.started("candidates", "tune", "--days", "20", "--trials", "2") as tuning:
+            tuning.wait_for("waiting until that is done")
+            builder.execute("SELECT pg_advisory_unlock_all()")
+            assert tuning.end().status == 0

@@ -95,6 +95,7 @@ async def test_a_response_that_does_not_fit_the_run_is_kept_and_said(
     told = recstream("respond", "a", stood, "clicked", "--run", run, "--rank", "3")
     of_no_slate = recstream("respond", "a", "elsewhere", "clicked", "--run", run)
     right = recstream("respond", "a", stood, "clicked", "--run", run, "--rank", "1")
+    early = recstream("respond", "a", stood, "clicked", "--run", run, "--at", "2020-01-31")
 
     assert (told.status, told.stdout) == (0, "clicked, recorded\n")
     assert told.stderr == f"recstream: run {run} recommended it at rank 1, not 3: it is kept and counted as you say\n"
@@ -103,6 +104,7 @@ async def test_a_response_that_does_not_fit_the_run_is_kept_and_said(
         f"recstream: run {run} has no row that recommends this product to this customer: it is kept, and not counted\n"
     )
     assert (right.stdout, right.stderr) == ("clicked, recorded\n", "")
+    assert early.stderr == f"recstream: run {run} was not there yet at that moment: it is kept, and not counted\n"
 
 
 async def test_a_moment_may_be_a_date_and_is_the_shops_own(recstream: CommandLine, engine: AsyncEngine) -> None:

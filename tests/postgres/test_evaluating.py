@@ -14,6 +14,7 @@ from pipeline.database import open_connection
 from pipeline.domain import RunId, RunState
 from pipeline.errors import InputError
 from pipeline.evaluating.evaluation import Wanted, measure
+from pipeline.evaluating.findings import findings
 from pipeline.evaluating.measuring_runs import measure_runs
 from pipeline.evaluating.report import Evaluation
 from pipeline.evaluating.splits import Split, read_span, split_of
@@ -185,6 +186,50 @@ async def test_two_runs_are_measured_on_the_customers_who_have_both(
     assert better.less["retrieval_b"].mean == pytest.approx(2 / 3)
     assert better.less.keys() == {"popularity", "retrieval_b", "run_a"}
     assert done.begins == BEGINS + timedelta(microseconds=1)
+
+
+@pytest.mark.usefixtures("two_runs")
+async def test_two_variants_of_one_run_are_measured_each_on_its_own_customers(
+    engine: AsyncEngine, admin: AsyncEngine, database_url: str
+) -> None:
+    run_id = (await add_measured_run(engine, database_url, {"ann": "abc", "ben": "cab"})).run_id
+    await change(
+        admin,
+        """UPDATE runs SET as_of = :as_of, parameters = parameters || CAST(:variants AS jsonb)""",
+        as_of=BEGINS,
+        variants='{"variants": [{"name": "control", "model": "one"}, {"name": "brief", "model": "other"}]}',
+    )
+    await change(
+        admin,
+        "UPDATE slates SET variant = CASE customer_id WHEN 'ann' THEN 'control' ELSE 'brief' END WHERE run_id = :run",
+        run=run_id,
+    )
+
+    done = await measured_runs(engine, SideName(run_id, "control"), SideName(run_id, "brief"))
+
+    assert done.counted.scored_all == 2
+    for name, found in (("run_a", 1 / 3), ("run_b", 1.0), ("retrieval_a", 1 / 3), ("retrieval_b", 1 / 3)):
+        figure = done.figure(name, Scope.ALL, "mrr", 5)
+        assert figure is not None
+        assert figure.customers == 1
+        assert figure.value.mean == pytest.approx(found)
+    better = done.figure("run_b", Scope.ALL, "mrr", 5)
+    assert better is not None
+    assert better.less.keys() == {"popularity_run_b", "retrieval_b", "run_a"}
+    assert better.less["run_a"].mean == pytest.approx(2 / 3)
+    assert better.less["retrieval_b"].mean == pytest.approx(2 / 3)
+    assert "no customer is in both variants" in done.notes[-2]
+
+
+async def test_of_runs_that_have_nobody_in_common_that_is_said(
+    engine: AsyncEngine, admin: AsyncEngine, database_url: str, two_runs: tuple[SideName, SideName]
+) -> None:
+    await add_customer(engine, "cy")
+    await bought(engine, "cy", "a", days=-2)
+    other = await add_measured_run(engine, database_url, {"cy": "cab"})
+    await change(admin, "UPDATE runs SET as_of = :as_of", as_of=BEGINS)
+    (told,) = findings(await measured_runs(engine, two_runs[0], SideName(other.run_id)))
+    assert told.startswith("nobody who had purchased something before 2024-03-01 has a complete slate in both runs: ")
 
 
 async def test_one_run_is_measured_on_all_who_have_its_slates(

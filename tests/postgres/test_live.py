@@ -259,6 +259,8 @@ async def test_responses_are_counted_once_by_the_rank_at_which_the_product_was_s
     await record_response(engine, two, b, "refused", rank=2, run_id=run.run_id)
     await record_response(engine, two, b, "clicked", rank=2, run_id=RunId(uuid4()))  # a run that nobody knows
     await record_response(engine, two, ProductId("never recommended"), "clicked", rank=2, run_id=run.run_id)
+    early = await record_response(engine, one, b, "clicked", occurred_at=NOW - 4 * DAY, run_id=run.run_id)
+    assert early.is_early  # before the run was there
 
     report = await evaluate_live(engine)
 

@@ -14,7 +14,8 @@ from pipeline.erasing import erase_from_tables, verify_tables
 from pipeline.errors import DatabaseError, InputError
 from pipeline.loading import LoadReport, load_file
 from pipeline.responses import record_response
-from pipeline.schema import migrate, require_current
+from pipeline.schema import migrate
+from pipeline.schema_version import require_current
 from tests.fixtures.releases import administer
 from tests.fixtures.shop import add_customer, add_product, add_run, change, read, scalar
 

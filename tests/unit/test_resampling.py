@@ -63,6 +63,24 @@ def test_pages_are_as_good_as_one() -> None:
     assert high - low == pytest.approx(2 * spread, rel=0.15)
 
 
+def test_two_groups_differ_by_their_means_and_the_interval_is_as_wide_as_both_make_it() -> None:
+    draws = np.random.default_rng(3)
+    one, other = draws.random(400).tolist(), (draws.random(100) + 0.2).tolist()
+
+    difference = of([*one, *[NAN] * 100], [*[NAN] * 400, *other]).difference_of_groups(1, 0)
+
+    mean = float(np.mean(other) - np.mean(one))
+    half = 1.96 * (float(np.var(one)) / 400 + float(np.var(other)) / 100) ** 0.5
+    assert difference.customers == 100
+    assert difference.mean == pytest.approx(mean)
+    assert difference.low == pytest.approx(mean - half, abs=0.15 * half)
+    assert difference.high == pytest.approx(mean + half, abs=0.15 * half)
+
+
+def test_a_group_without_anybody_has_no_difference() -> None:
+    assert of([0.1, 0.2], [NAN, NAN]).difference_of_groups(0, 1) == Estimate(0, None, None, None)
+
+
 def test_columns_of_other_customers_have_no_difference() -> None:
     with pytest.raises(ValueError, match="not of the same customers"):
         of([0.1, NAN, 0.2], [0.1, 0.3, NAN]).difference(1, 0)
