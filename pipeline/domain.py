@@ -70,6 +70,16 @@ class SlateState(StrEnum):
     UNCHANGED = "unchanged"
 
 
+class ShardState(StrEnum):
+    """WAITING for somebody; OFFERED to whoever takes it; SERVING; SERVED to its end; BROKEN_OFF before that."""
+
+    WAITING = "waiting"
+    OFFERED = "offered"
+    SERVING = "serving"
+    SERVED = "served"
+    BROKEN_OFF = "broken_off"
+
+
 class Ending(StrEnum):
     """How one attempt's answer ended. COMPLETE and ENOUGH are good; an attempt begins as IN_FLIGHT."""
 
@@ -107,6 +117,15 @@ class RejectionReason(StrEnum):
     SCORE_OUT_OF_RANGE = "score_out_of_range"  # not finite, below 0, or above 100
     BEYOND_ASKED = "beyond_asked"
     REFUSED_BY_DATABASE = "refused_by_database"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLease:
+    """The right to serve one shard of a run. `attempt` is the fencing token: one that is not the newest gives none."""
+
+    run_id: RunId
+    shard: int
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)

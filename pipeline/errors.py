@@ -5,14 +5,19 @@
     ├── InputError                    a file, an id or a parameter that a person gave cannot be used
     │   └── UnknownCustomerError
     ├── UnfinishedRunError            a run broke off with the database it stands in; `resume` goes on with it
-    ├── RunConflictError              another run holds the night, or the run is in the wrong state
+    ├── RunConflictError              the run is in the wrong state
+    │   ├── NightTakenError           another nightly run is going on
+    │   └── NightPassedError          the night comes too late, or a later one is due already
     ├── BuildFailedError              candidates could not be built; those in service stay
     ├── RunHaltedError                the run is to take no more customers: drained or cancelled by a person
-    │   └── BudgetSpentError          the next request could pass a cap on money or tokens
+    │   ├── BudgetSpentError          the next request could pass a cap on money or tokens
+    │   └── CalledOffError            a person ended this piece of the run alone: nobody takes it up again
+    ├── ShutDownError                 the process ends, and this with it: somebody else may take it up
     ├── DatabaseError                 Postgres refused a statement that should have worked
     │   ├── DatabaseUnavailableError  nobody answers at the database's address, or it went away
     │   ├── RowRefusedError           Postgres refuses one row; its neighbours are not touched
     │   ├── SlateTakenOverError       another attempt has opened the slate since: this one writes no more
+    │   ├── ShardTakenOverError       the shard was offered anew since: this attempt at it serves no more
     │   └── SchemaError               the tables are missing, older or newer than this code
     └── AnswerError                   an attempt at an answer did not end well; items before it stand
         ├── EndpointUnreachableError  no connection, or it ended before an answer began
@@ -32,6 +37,8 @@
 Foreign exceptions (openai, aiohttp, sqlalchemy, psycopg, pydantic, OS) are translated into these once, at the edge
 where they appear. Each message is one line: what, where, what to do.
 """
+
+from asyncio import CancelledError
 
 
 class RecstreamError(Exception):
@@ -55,7 +62,15 @@ class UnfinishedRunError(RecstreamError):
 
 
 class RunConflictError(RecstreamError):
-    """Another run holds the night, or the run is not in a state that allows this."""
+    """The run is not in a state that allows this."""
+
+
+class NightTakenError(RunConflictError):
+    """Another nightly run is going on."""
+
+
+class NightPassedError(RunConflictError):
+    """The night comes too late, or a later one is due already: it is not begun."""
 
 
 class BuildFailedError(RecstreamError):
@@ -87,6 +102,14 @@ class BudgetSpentError(RunHaltedError):
         return "budget"
 
 
+class CalledOffError(RunHaltedError):
+    """A person ended this piece of the run alone, as one of its shards: nobody is to take it up again."""
+
+
+class ShutDownError(RecstreamError):
+    """The process is being shut down, and this ends with it: somebody else may take it up."""
+
+
 class DatabaseError(RecstreamError):
     """Postgres refused a statement that should have worked."""
 
@@ -108,6 +131,10 @@ def taken_over(customer_id: str) -> SlateTakenOverError:
     return SlateTakenOverError(
         f"the slate of customer {customer_id!r} was opened by another, or is there no more: this attempt ends"
     )
+
+
+class ShardTakenOverError(DatabaseError):
+    """The shard was offered anew since: this attempt at it opens no slate, and writes nothing to those it has."""
 
 
 class SchemaError(DatabaseError):
@@ -197,6 +224,12 @@ class AnswerFilteredError(AnswerRefusedError):
 
 class AnswerEmptyError(AnswerError):
     """The answer ended well, but held not one valid recommendation."""
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Why something was cancelled, where its canceller has said so (`task.cancel(why)`); else the error itself."""
+    why = error.args[0] if isinstance(error, CancelledError) and error.args else None
+    return why if isinstance(why, BaseException) else error
 
 
 def first_line(error: BaseException) -> str:

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -21,7 +22,9 @@ from pipeline.errors import (
     EndpointUnreachableError,
     InputError,
     RecstreamError,
+    RunConflictError,
     RunHaltedError,
+    ShardTakenOverError,
     first_line,
 )
 from pipeline.gates import Figures, Gates, with_refusal
@@ -33,7 +36,7 @@ from pipeline.publishing import publish_customer, publish_night, read_figures
 from pipeline.resuming import require_resumable
 from pipeline.run_states import begin_run, end_dead_runs, end_run
 from pipeline.runs import Run, find_run, plan_run
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 from pipeline.services import RunServices, Ways, open_run_services, ranker_of, ways_of
 from pipeline.settings import Settings
 from pipeline.slates import note_not_attempted
@@ -92,6 +95,25 @@ class Night:
             return str(error)
         return None
 
+    async def interrupted(self) -> Run | None:
+        """The last night, if it ended with its process so lately that this one goes on with it.
+
+        One that would be made otherwise now is not gone on with, nor one whose rows are gone, nor one over some
+        customers only: this one is for everybody. Nor is one that was only planned: whoever planned it may have been
+        cancelled before the run could be told.
+        """
+        run, hours = await find_run(self.engine, None), self.settings.take_up_hours
+        if run is None or run.created_at is None or not (run.interrupted and run.everybody and run.begun):
+            return None
+        if datetime.now(UTC) - run.created_at >= timedelta(hours=hours):
+            return None
+        try:
+            require_resumable(run, ranker_of(self.endpoint, self.ways.variants))
+        except RunConflictError as conflict:
+            _log.warning("%s; a night is planned anew", conflict)
+            return None
+        return run
+
     async def take_up(self, run_id: RunId) -> Run:
         """An earlier run, to go on with the customers whose slates are not complete.
 
@@ -105,13 +127,18 @@ class Night:
         require_resumable(run, ranker_of(self.endpoint, self.ways.variants))
         return run
 
+    def answering_for(self, run: Run) -> AbstractAsyncContextManager[None]:
+        """The run is running inside, wherever its shards are served; afterwards the ledger says how it ended."""
+        return working_on(self.engine, run, self.settings.gates)
+
+    def services_of(self, run: Run) -> AbstractAsyncContextManager[RunServices]:
+        """All that the shards share that are served in this process."""
+        return open_run_services(self.settings, self.url, self.endpoint, run)
+
     @asynccontextmanager
     async def working_on(self, run: Run) -> AsyncIterator[RunServices]:
-        """The run is running inside, with all that its shards share; afterwards the ledger says how it ended."""
-        async with (
-            working_on(self.engine, run, self.settings.gates),
-            open_run_services(self.settings, self.url, self.endpoint, run) as services,
-        ):
+        """Both at once, for who serves all shards himself."""
+        async with self.answering_for(run), self.services_of(run) as services:
             yield services
 
 
@@ -154,16 +181,19 @@ async def working_on(engine: AsyncEngine, run: Run, gates: Gates) -> AsyncIterat
     """The run is running inside; afterwards it is published if its gates let it pass, and the ledger says how it ended.
 
     It is published however it ended, but by an interruption or a defect: what is complete is worth showing. Who cancels
-    it is obeyed until then, and refused from then on.
+    it is obeyed until then, and refused from then on. Who is cancelled while it begins finds it ended too.
 
     Raises:
         RunHaltedError: it was cancelled when its customers had been served.
+        ShardTakenOverError: this process answers for the run no more.
     """
-    await begin_run(engine, run.run_id)
+    await _begin(engine, run, gates)
     try:
         yield
         await take_no_more_orders(engine, run.run_id)
         figures, refusal = await _publish(engine, run, gates)
+    except ShardTakenOverError:  # another process has taken the run up, or it was over before: it says how that ended
+        raise
     except BaseException as error:
         # Where the database itself is gone, the first error is the one to tell; the next night marks the run.
         with suppress(DatabaseError):
@@ -176,21 +206,37 @@ async def working_on(engine: AsyncEngine, run: Run, gates: Gates) -> AsyncIterat
         await end_run(engine, run.run_id, RunState.FINISHED, refusal)
 
 
+async def _begin(engine: AsyncEngine, run: Run, gates: Gates) -> None:
+    try:
+        await begin_run(engine, run.run_id)
+    except asyncio.CancelledError as error:  # begun or not: nobody knows whether the last statement came through
+        with suppress(DatabaseError):
+            await _break_off(engine, run, gates, error)
+        raise
+
+
 async def _break_off(engine: AsyncEngine, run: Run, gates: Gates, error: BaseException) -> None:
     """Publish what is worth showing, unless a person broke the run off, and say in the ledger what did."""
     figures, refusal = None, None
-    if isinstance(error, RecstreamError):
+    if isinstance(error, (RecstreamError, asyncio.CancelledError)):
         with suppress(DatabaseError):  # how the run ended is written down all the same
             error = await _heard_out(engine, run.run_id, error)
             if isinstance(error, RunHaltedError):
                 await note_not_attempted(engine, run.run_id, run.day, error.short)
-            if not is_cancelled(error):
+            if isinstance(error, RecstreamError) and not is_cancelled(error):
                 figures, refusal = await _publish(engine, run, gates)
     state, reason = _broken_off(run.kind, error, figures)
-    await end_run(engine, run.run_id, state, with_refusal(reason, refusal))
+    interrupted = not isinstance(error, Exception) and _order_of_a_person(error) is None
+    await end_run(engine, run.run_id, state, with_refusal(reason, refusal), interrupted=interrupted)
 
 
-async def _heard_out(engine: AsyncEngine, run_id: RunId, error: RecstreamError) -> RecstreamError:
+def _order_of_a_person(error: BaseException) -> RunHaltedError | None:
+    """Who cancels a task may say why: Ctrl-C and a cancellation in Prefect are a person's, a shutdown is not."""
+    why = next(iter(error.args), None)
+    return why if isinstance(error, asyncio.CancelledError) and isinstance(why, RunHaltedError) else None
+
+
+async def _heard_out(engine: AsyncEngine, run_id: RunId, error: BaseException) -> BaseException:
     """What broke the run off: that a person has cancelled it meanwhile comes before all else."""
     try:
         await take_no_more_orders(engine, run_id)
@@ -227,4 +273,4 @@ def _broken_off(kind: RunKind, error: BaseException, figures: Figures | None) ->
         return RunState.FAILED, str(error)
     if isinstance(error, Exception):
         return RunState.FAILED, f"{type(error).__name__}: {first_line(error)}"
-    return RunState.CANCELLED, f"interrupted; {_GOING_ON_WITH[kind][1]}"
+    return RunState.CANCELLED, f"{_order_of_a_person(error) or 'interrupted'}; {_GOING_ON_WITH[kind][1]}"

@@ -51,7 +51,8 @@ class Run:
 
     `day` is the partition that its rows lie in; `pruned_at` is when they were dropped. `unchanged_max_age_days` is how
     old a slate may be that is kept because nothing has changed; 0 keeps none. `shuffle_seed` orders what is to be
-    shuffled, the same way whenever the run is gone on with.
+    shuffled, the same way whenever the run is gone on with. `interrupted` is true of one that ended with its process.
+    `everybody` is false of one over some customers only: a trial, or a list; `begun` of one that was only planned.
     """
 
     run_id: RunId
@@ -70,6 +71,9 @@ class Run:
     unchanged_max_age_days: int = 0
     shuffle_seed: int = 0
     created_at: datetime | None = None
+    interrupted: bool = False
+    everybody: bool = True
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +210,7 @@ async def _write_plan(engine: AsyncEngine, plan: _Plan) -> Run:
         day = datetime.now(UTC).date()
         await connection.execute(select(func.recstream_prepare_day(day)))
         slots = {"run_id": plan.run_id, "day": day, "shard_size": plan.shard_size, "only": plan.only, "most": plan.most}
-        planned = (await connection.execute(statement("plan_slates"), slots)).rowcount
+        planned = (await connection.execute(statement("plan_slates"), slots)).scalar_one()
         if planned == 0:
             raise InputError(NO_CUSTOMERS)
         serving = serving_build().scalar_subquery()  # looked up by the statement that writes it down
@@ -260,6 +264,9 @@ async def _find(connection: AsyncConnection, wanted: ColumnElement[bool]) -> Run
         row.parameters.get("unchanged_max_age_days", 0),
         row.shuffle_seed,
         row.created_at,
+        row.interrupted,
+        row.parameters.get("most") is None and row.parameters.get("only") is None,
+        row.started_at is not None,
     )
 
 

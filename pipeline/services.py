@@ -1,5 +1,6 @@
 """The composition root: opens what a run and its shards share, and puts the stages together."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from pipeline.candidates import CandidateSource
 from pipeline.candidates.opening import CandidateWishes, open_candidates
 from pipeline.candidates.recipe import load_recipe
 from pipeline.database import open_engine
-from pipeline.domain import CustomerId, Origin
+from pipeline.domain import CustomerId, Origin, RunKind, ShardLease
 from pipeline.group_commit import Tell, open_group_commit, tell_nobody
 from pipeline.limits.sharing import open_shared_limits_of_all
 from pipeline.notifying import open_notifier
@@ -47,6 +48,13 @@ class RunServices:
     unchanged: Unchanged
     hands: Hands
     concurrency: int
+    places: asyncio.Semaphore  # one for each customer who is served at a time, over all shards
+
+    def holding(self, lease: ShardLease) -> "RunServices":
+        """The same, writing for as long as this lease is the newest of its shard."""
+        ledger = SlateLedger(self.engine, lease.run_id, self.unchanged.run.day, lease)
+        slate, unchanged = replace(self.slate, ledger=ledger), replace(self.unchanged, lease=lease)
+        return replace(self, slate=slate, unchanged=unchanged)
 
 
 @asynccontextmanager
@@ -64,7 +72,7 @@ async def open_run_services(settings: Settings, url: str, endpoint: Endpoint, ru
     async with (
         open_engine(url, connections=connections) as engine,
         open_hands(engine, run.run_id) as hands,
-        _open_courses(settings, url, ways, hands) as course_of,
+        _open_courses(settings, url, ways, hands, run.kind) as course_of,
         open_budget(url, run.run_id, settings.time_zone, ways.caps) as budget,
         _telling(settings, url, run) as tell,
         open_group_commit(url, run.run_id, run.day, endpoint.provenance, tell=tell) as writer,
@@ -86,7 +94,8 @@ async def open_run_services(settings: Settings, url: str, endpoint: Endpoint, ru
         )
         habits = ShopHabits(settings.time_zone, settings.currency)
         unchanged = Unchanged(engine, run, recipes(run, ways.variants), ways.variants)
-        yield RunServices(engine, source, slate, habits, unchanged, hands, settings.concurrency)
+        places = asyncio.Semaphore(settings.concurrency)
+        yield RunServices(engine, source, slate, habits, unchanged, hands, settings.concurrency, places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +162,13 @@ def caps_of(settings: Settings, currency: str) -> Caps:
 
 @asynccontextmanager
 async def _open_courses(
-    settings: Settings, url: str, ways: Ways, hands: Hands
+    settings: Settings, url: str, ways: Ways, hands: Hands, kind: RunKind
 ) -> AsyncIterator[Callable[[CustomerId], Course]]:
-    """How each customer is served. Variants that ask one model share its limits, and all have the same fallback."""
+    """How each customer is served. Variants that ask one model share its limits, and all have the same fallback.
+
+    What was asked for on demand goes before the nights: somebody waits for it.
+    """
+    precedence = kind is RunKind.ON_DEMAND
     async with AsyncExitStack() as opened:
         routes: dict[tuple[str, str, str], Route] = {}
 
@@ -168,6 +181,7 @@ async def _open_courses(
                     patience_s=settings.outage_patience_s,
                     prices=ways.prices[endpoint.model],
                     names=[route.name for route in routes.values()],
+                    first_at_once=precedence,
                 )
                 routes[key] = await opened.enter_async_context(way)
             return replace(routes[key], endpoint=endpoint, origin=_origin(endpoint, ways.endpoint))
@@ -181,7 +195,7 @@ async def _open_courses(
         limiters = {route.limit_key: route.limiter for route in routes.values()}
         for limiter in limiters.values():
             hands.tell(limiter.bound)  # for those that wait in it already when a limit is ordered
-        await opened.enter_async_context(open_shared_limits_of_all(url, limiters))
+        await opened.enter_async_context(open_shared_limits_of_all(url, limiters, precedence=precedence))
         yield lambda customer_id: courses[variant_of(customer_id, ways.variants).name]
 
 

@@ -136,7 +136,15 @@ class Settings(BaseSettings):
     reasoning_tokens: int = Field(default=0, ge=0, le=200_000)  # room for what a model thinks before it answers
 
     concurrency: int = Field(default=16, ge=1, le=2000)
-    shard_size: int = Field(default=1000, ge=1, le=100_000)
+    shard_size: int = Field(default=5000, ge=1, le=100_000)
+    shards_at_once: int | None = Field(default=None, ge=1, le=10_000)  # None: as many as there are cores, or workers
+    placement: Literal["here", "pool", "dask"] = "here"  # where a night's shards are served
+    shard_deployment: Annotated[str, StringConstraints(pattern=r"^[^/]+/[^/]+$")] = "shard/shard"  # what the pool runs
+    shard_attempts: int = Field(default=3, ge=1, le=20)  # by workers of a pool, for each shard in one night
+    dask_address: str | None = None  # None: a Dask cluster on this machine, for the night
+    night_cron: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] = "0 3 * * *"  # in `time_zone`
+    catch_up_hours: float = Field(default=6, gt=0, le=168, allow_inf_nan=False)  # so late a night may still begin
+    take_up_hours: float = Field(default=12, ge=0, le=168, allow_inf_nan=False)  # 0: a night is always planned anew
     attempts: int = Field(default=3, ge=1, le=10)
     structured_output: Literal["auto", "json_schema", "json_object", "prompt"] = "auto"
     connect_timeout_s: float = Field(default=10, gt=0)
@@ -149,6 +157,9 @@ class Settings(BaseSettings):
     gate_rows_per_slate: float = Field(default=1.0, ge=0, le=200, allow_inf_nan=False)
     gate_refused_share: float = Field(default=0.5, ge=0, le=1, allow_inf_nan=False)
     gate_worsening: float = Field(default=0.1, ge=0, le=1, allow_inf_nan=False)
+
+    keep_days: int | None = Field(default=None, ge=1, le=36500)  # what housekeeping prunes to; None: nothing
+    prefect_keep_days: int = Field(default=30, ge=1, le=36500)  # older flow runs are deleted from Prefect's server
 
     home: Path = Path(".recstream")
     offline_tokens_per_second: float = Field(default=50, ge=0, allow_inf_nan=False)

@@ -6,17 +6,21 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from pipeline.domain import CommittedRecommendation, CustomerId, SlateState
+from pipeline.domain import CommittedRecommendation, CustomerId, ShardLease, SlateState
 from pipeline.errors import RecstreamError, RunHaltedError, SlateTakenOverError
+from pipeline.guarding import guarded
+from pipeline.log_context import about_customer, about_shard
 from pipeline.persistence import persistent, wait_for_database
 from pipeline.profiles import read_profiles, unfinished_customers
 from pipeline.recommending import recommend
 from pipeline.runs import LEFT, Run
 from pipeline.services import RunServices
+from pipeline.shard_ledger import lost, offer_shard, serving
 from pipeline.slates import SlateLedger
 from pipeline.unchanged import Input
 
 _log = logging.getLogger(__name__)
+_TOLD_EVERY = 1_000  # customers
 
 
 @dataclass(slots=True)
@@ -29,16 +33,30 @@ class ShardReport:
 
 
 async def serve_shard(run: Run, shard: int, services: RunServices, left: Collection[SlateState] = LEFT) -> ShardReport:
+    """Offer the shard to this process itself, and serve it: see `serve_lease`."""
+    lease = await offer_shard(services.engine, run.run_id, run.day, shard)
+    return await serve_lease(run, lease, services, left)
+
+
+async def serve_lease(
+    run: Run, lease: ShardLease, services: RunServices, left: Collection[SlateState] = LEFT
+) -> ShardReport:
     """Make the slates of this shard that are in one of these states; each customer's fate stands in the ledger.
 
     Raises:
         EndpointFatalError, EndpointClosedError, DatabaseError: the run cannot go on; what was committed stays.
         RunHaltedError: a person or a budget has ended it; where it was drained, what was in flight is finished.
+        ShardTakenOverError: the shard was offered to another, or the run is over: nothing is written any more.
     """
     await wait_for_database(services.engine)
-    report = ShardReport(shard)
-    async with aclosing(_inputs(run, shard, services, left)) as inputs:
-        await services.hands.unless_cancelled(_serve_all(inputs, services, report))
+    report, holder = ShardReport(lease.shard), services.holding(lease)
+    with about_shard(run.run_id, lease.shard):
+        async with (
+            serving(services.engine, lease, services.hands.process),
+            aclosing(_inputs(run, lease.shard, holder, left)) as inputs,
+        ):
+            serving_all = services.hands.unless_cancelled(_serve_all(inputs, holder, report))
+            await guarded(serving_all, lost(services.engine, lease))
     return report
 
 
@@ -51,8 +69,7 @@ async def _serve_all(inputs: AsyncGenerator[Input], services: RunServices, repor
             for _ in range(services.concurrency):
                 workers.create_task(_serve(inputs, one_at_a_time, services, report, halts))
     except BaseExceptionGroup as errors:  # not `except*`: before 3.11.4 that wraps what is raised in it once more
-        ours = errors.subgroup(RecstreamError)
-        raise _first(ours or errors) from None
+        raise first_error(errors) from None
     if halts:
         raise halts[0]
 
@@ -71,10 +88,14 @@ async def _serve(
                 if following is None:
                     return
                 await services.hands.may_take_customer()
-            with services.hands.customer():
-                rows = await _count(recommend(*following, services.slate))
+            async with services.places:
+                await services.hands.may_take_customer()  # a drain may have come while he waited for his place
+                with services.hands.customer(), about_customer(following[0].customer_id):
+                    rows = await _count(recommend(*following, services.slate))
             report.rows += rows
             report.customers += 1
+            if report.customers % _TOLD_EVERY == 0:
+                _log.info("%d customers served so far, %d rows", report.customers, report.rows)
     except RunHaltedError as halt:
         halts.append(halt)
 
@@ -109,9 +130,9 @@ async def _give_up(customer_id: CustomerId, ledger: SlateLedger) -> None:
         _log.info("%s", lost)
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first single error of a group, however deep it lies."""
-    error: BaseException = errors
+def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first single error of a group, however deep it lies: one of ours, if there is any."""
+    error: BaseException = errors.subgroup(RecstreamError) or errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

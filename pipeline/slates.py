@@ -22,10 +22,12 @@ from pipeline.domain import (
     Recommendation,
     Rejection,
     RunId,
+    ShardLease,
     SlateState,
 )
 from pipeline.errors import DatabaseError, SlateTakenOverError, taken_over
 from pipeline.persistence import persistent
+from pipeline.shard_ledger import of_shard, require_newest
 from pipeline.tables import llm_calls, slates
 
 _LETTERS: Final = {
@@ -87,10 +89,12 @@ class SlateLedger:
 
     Who opens a slate takes its lease: whatever an earlier opener still tries to write to it is refused. A transaction
     outlives a restart of Postgres: it is done again, and one that was committed unseen is not the worse for it.
+    `lease` is for who serves a shard: he opens slates for as long as it is the newest.
     """
 
-    def __init__(self, engine: AsyncEngine, run_id: RunId, day: date) -> None:
+    def __init__(self, engine: AsyncEngine, run_id: RunId, day: date, lease: ShardLease | None = None) -> None:
         self._engine = engine
+        self._lease = lease
         # One statement is one transaction there: no BEGIN and no COMMIT travel.
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._run_id = run_id
@@ -110,13 +114,15 @@ class SlateLedger:
 
         Raises:
             SlateTakenOverError: the run has no slate for this customer: he was erased, or never planned.
+            ShardTakenOverError: his shard was offered to another.
         """
         slate = Slate(self._run_id, self._day, customer_id, wanted)
         async with self._engine.begin() as connection:
-            opened = slate.key | _columns(candidates) | {"variant": variant}
+            opened = slate.key | _columns(candidates) | {"variant": variant} | of_shard(self._lease)
             found = await connection.execute(statement("open_slate"), opened)
             row = found.one_or_none()
             if row is None:
+                await require_newest(connection, self._lease)
                 await _require_complete(connection, slate)
                 slate.state = SlateState.COMPLETE
             else:

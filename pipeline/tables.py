@@ -148,6 +148,13 @@ runs = Table(
         comment="The build that its customers' candidates are looked up in, however often it is resumed; null without "
         "one.",
     ),
+    Column(
+        "interrupted",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="Its process died, or was interrupted: the next night may go on with it.",
+    ),
     Index("runs_by_time", "kind", text("created_at DESC")),
 )
 
@@ -406,6 +413,13 @@ limit_leases = Table(
     ),
     Column("requests_per_minute", Double, comment="Its part as a rate; null where the endpoint's is unknown."),
     Column("tokens_per_minute", Double),
+    Column(
+        "precedence",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="Whether somebody waits for what it makes: it goes before the nights.",
+    ),
     comment="The part of a limit that each living process has; one that dies loses it by itself.",
 )
 
@@ -496,6 +510,39 @@ run_processes = Table(
     Column("seen_at", DateTime(timezone=True), nullable=False),
     ForeignKeyConstraint(["run_id"], ["runs.run_id"]),
     comment="Who works on a run now: one that has not been seen for some seconds has died.",
+)
+
+run_shards = Table(
+    "run_shards",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column(
+        "customers",
+        Integer,
+        nullable=False,
+        comment="Its customers follow those of the shard before.",
+    ),
+    Column(
+        "tokens", BigInteger, comment="What they are expected to take, by the night before; null where none is known."
+    ),
+    Column(
+        "attempt",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="The fencing token: it rises when the shard is offered anew.",
+    ),
+    Column("state", Text, nullable=False, server_default=text("'waiting'")),
+    Column("process", Uuid, comment="Who serves it, as in run_processes: there it says whether he lives."),
+    Column("machine", Text),
+    _moment("offered_at"),
+    _moment("taken_at"),
+    _moment("ended_at"),
+    Column("reason", Text),
+    Column("error", Text, comment="What broke it off, by its name in the program: some end the whole run."),
+    ForeignKeyConstraint(["run_id"], ["runs.run_id"], deferrable=True, initially="DEFERRED"),
+    comment="The shards of a run, and who serves each: whoever has an earlier attempt than stands here writes nothing.",
 )
 
 _BY_BUILD = "LIST (build_id)"

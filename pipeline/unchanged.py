@@ -18,10 +18,11 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.database import statement
-from pipeline.domain import Candidates, CustomerId, Product, ProductId, Profile, RunId
+from pipeline.domain import Candidates, CustomerId, Product, ProductId, Profile, RunId, ShardLease
 from pipeline.persistence import persistent
 from pipeline.runs import Run
 from pipeline.segments import MONTHLY_SPEND
+from pipeline.shard_ledger import of_shard
 from pipeline.variants import Variant, variant_of
 
 _SPEND_STEP = log(1.25)  # of a customer who buys nothing the figure falls through about ten steps in a year
@@ -95,15 +96,18 @@ class Unchanged:
     run: Run
     recipe_of: RecipeOf
     variants: Sequence[Variant] = ()
+    lease: ShardLease | None = None
 
     async def keep(self, inputs: Sequence[Input]) -> set[CustomerId]:
         """End the slates of those of whom nothing has changed, and return who they are.
 
         What the slates of the others are about to be made from is written down, for the nights to come.
+        Where `lease` is not the newest of the shard nothing is written: whoever opens a slate then hears of it.
         """
         content = content_of(inputs, self.recipe_of)
         kept = await find_unchanged(self.engine, content, self.run.unchanged_max_age_days)
-        return await _note(self.engine, self.run, content, kept, [self._variant(it) for it in content])
+        noted = _noted(self.run, content, kept, [self._variant(it) for it in content])
+        return await _note(self.engine, noted | of_shard(self.lease)) if content else set()
 
     def _variant(self, customer_id: CustomerId) -> str | None:
         """As the ledger names it: nothing where there is only the control."""
@@ -148,17 +152,21 @@ async def find_unchanged(
 
 
 @persistent
-async def _note(
-    engine: AsyncEngine,
+async def _note(engine: AsyncEngine, noted: Mapping[str, object]) -> set[CustomerId]:
+    async with engine.begin() as connection:
+        found = await connection.scalars(statement("note_content"), noted)
+        return {CustomerId(customer_id) for customer_id in found}
+
+
+def _noted(
     run: Run,
     content: Mapping[CustomerId, Content],
     kept: Mapping[CustomerId, Kept],
     variants: Sequence[str | None],
-) -> set[CustomerId]:
-    if not content:
-        return set()
+) -> dict[str, object]:
+    """What `note_content.sql` writes down of a page."""
     of_each = [kept.get(customer_id) for customer_id in content]
-    noted = {
+    return {
         "run_id": run.run_id,
         "day": run.day,
         "customer_ids": list(content),
@@ -167,9 +175,6 @@ async def _note(
         "kept_run_ids": [it and it.run_id for it in of_each],
         "kept_rows": [it and it.rows for it in of_each],
     }
-    async with engine.begin() as connection:
-        found = await connection.scalars(statement("note_content"), noted)
-        return {CustomerId(customer_id) for customer_id in found}
 
 
 def _products(candidates: Candidates) -> Iterator[Product]:

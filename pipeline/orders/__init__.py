@@ -1,6 +1,6 @@
 """What people order of a run while it goes on: written down, heard by every process, obeyed within seconds."""
 
-from pipeline.orders.ending import take_no_more_orders
+from pipeline.orders.ending import is_ending, take_no_more_orders
 from pipeline.orders.giving import Given, give_order
 from pipeline.orders.hands import Hands
 from pipeline.orders.hearing import open_hands
@@ -14,6 +14,7 @@ __all__ = [
     "Order",
     "StandingOrders",
     "give_order",
+    "is_ending",
     "open_hands",
     "read_heard",
     "read_standing",

@@ -23,3 +23,9 @@ async def take_no_more_orders(engine: AsyncEngine, run_id: RunId) -> None:
         rows = (await connection.execute(statement("standing_orders"), {"run_id": run_id})).all()
         StandingOrders.of(rows).require_not_cancelled()
         await connection.execute(update(runs).where(this).values(ending_at=func.now()))
+
+
+async def is_ending(engine: AsyncEngine, run_id: RunId) -> bool:
+    """Whether the run takes no order for it is being published, or was: it has come to its end by itself."""
+    async with engine.connect() as connection:
+        return await connection.scalar(select(runs.c.ending_at).where(runs.c.run_id == run_id)) is not None

@@ -38,9 +38,15 @@ class Given:
 
 
 async def give_order(
-    engine: AsyncEngine, run_id: RunId | None, kind: OrderKind, concurrency: int | None = None
+    engine: AsyncEngine,
+    run_id: RunId | None,
+    kind: OrderKind,
+    concurrency: int | None = None,
+    through: str | None = None,
 ) -> Given:
     """Order this of a run, or of the nightly one that is going on. Its processes obey within seconds.
+
+    `through` is what it came through, where its giver is not who this process runs as.
 
     Raises:
         InputError: there is no such run.
@@ -53,7 +59,7 @@ async def give_order(
         nonsense = _over(state, is_ending=is_ending) or _nonsense(state, StandingOrders.of(rows), kind, concurrency)
         if nonsense is not None:
             raise RunConflictError(f"run {found} {nonsense}")
-        order_id = await write_order(connection, found, kind, concurrency)
+        order_id = await write_order(connection, found, kind, concurrency, through)
         if (kind, state) in _MOVES:
             await move_run(connection, found, _MOVES[kind, state])
         processes, _ = await processes_of(connection, found, order_id)

@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+from uuid import UUID, uuid4
 
 from pipeline.domain import RunId
 from pipeline.errors import RunHaltedError
@@ -20,10 +21,12 @@ class Hands:
     """The standing orders of a run as this process knows them. Where nothing is ordered, a question costs a glance.
 
     `concurrency` is how many requests at a time this process may have: its part of an ordered limit, 0 while the run
-    is paused (and where the limit is less than there are processes), None without an order.
+    is paused (and where the limit is less than there are processes), None without an order. `process` is how the ledger
+    knows this process.
     """
 
-    def __init__(self, run_id: RunId) -> None:
+    def __init__(self, run_id: RunId, process: UUID | None = None) -> None:
+        self.process: Final = process or uuid4()
         self._run_id = run_id
         self._standing = StandingOrders()
         self._changed = asyncio.Event()

@@ -17,10 +17,9 @@ from pipeline.errors import DatabaseError
 from pipeline.orders.hands import Hands
 from pipeline.orders.standing import StandingOrders
 from pipeline.persistence import persistent
+from pipeline.shard_ledger import ALIVE_S  # for so long a dead process keeps its part of a limit
 from pipeline.tables import run_processes
 
-ALIVE_S: Final = 10.0
-"""A process that has not been seen for so long has died, or is frozen: its part of a limit goes to the others."""
 _EVERY_S: Final = (2.0, 2.5)
 _SOON_S: Final = (0.3, 0.5)  # to whoever has just come, and knows by then who came with him
 
@@ -51,10 +50,10 @@ async def open_hands(engine: AsyncEngine, run_id: RunId) -> AsyncIterator[Hands]
 
 class _Hearing:
     def __init__(self, engine: AsyncEngine, run_id: RunId) -> None:
-        self.hands = Hands(run_id)
+        self._process: UUID = uuid4()
+        self.hands = Hands(run_id, self._process)
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._run_id = run_id
-        self._process: UUID = uuid4()
 
     async def check_in(self) -> bool:
         """Say that this process lives, and obey what stands. True if it should ask again soon."""

@@ -47,8 +47,13 @@ class StandingOrders:
         Raises:
             RunHaltedError: it is cancelled.
         """
-        if self.cancel is not None:
-            raise RunHaltedError(f"cancelled {self.cancel.given()}")
+        halt = self.halt()
+        if halt is not None:
+            raise halt
+
+    def halt(self) -> RunHaltedError | None:
+        """The error that ends the run at once; None where it is not cancelled."""
+        return None if self.cancel is None else RunHaltedError(f"cancelled {self.cancel.given()}")
 
     def outliving(self) -> "StandingOrders":
         """What is in force still when a run that has ended is resumed."""

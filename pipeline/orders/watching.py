@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pipeline.database import statement
 from pipeline.domain import RunId, RunState
-from pipeline.orders.hearing import ALIVE_S
+from pipeline.shard_ledger import ALIVE_S
 from pipeline.tables import runs
 
 

@@ -2,7 +2,14 @@
 -- earlier one. Returns the customers whose slates are unchanged. Done twice it does the same.
 -- A slate that was begun with other content is of both: no later one can be the same as it.
 -- The slates are locked in one order, as by others who do this: two that lock in two orders would wait for ever.
-WITH held AS MATERIALIZED (
+-- Where `shard_attempt` is not the newest of the shard, nothing is written (see open_slate.sql).
+WITH ours AS MATERIALIZED (
+    SELECT shard.attempt
+    FROM run_shards AS shard
+    WHERE shard.run_id = :run_id AND shard.shard = CAST(:shard AS integer)
+    FOR SHARE
+),
+held AS MATERIALIZED (
     SELECT slate.customer_id, told.content_hash, told.variant, told.kept_run_id, told.kept_rows,
            slate.state = 'pending' AND slate.attempts = 0 AS is_untouched
     FROM slates AS slate
@@ -13,6 +20,7 @@ WITH held AS MATERIALIZED (
     WHERE slate.run_id = :run_id
       AND slate.day = CAST(:day AS date)
       AND slate.state <> 'complete'
+      AND (CAST(:shard_attempt AS integer) IS NULL OR CAST(:shard_attempt AS integer) = (SELECT attempt FROM ours))
     ORDER BY slate.customer_id
     FOR NO KEY UPDATE OF slate
 ),

@@ -11,7 +11,7 @@ WHERE relation.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_
   AND relation.relkind IN ('r', 'v', 'm', 'f')
   AND (relation.relname IN ('customers', 'products', 'events', 'runs', 'published', 'published_runs', 'rejects_files',
                             'endpoint_limits', 'limit_leases', 'spending', 'spenders', 'run_orders', 'run_processes',
-                            'candidate_builds', 'product_rules', 'alembic_version')
+                            'run_shards', 'candidate_builds', 'product_rules', 'alembic_version')
        OR relation.relname ~ '^(slates|recommendations|rejections|llm_calls)_(kept|[0-9]{8})$'
        OR relation.relname ~ '^candidate_(products|neighbours|newcomers|histories)_[0-9]+$')
 GROUP BY relation.oid

@@ -1,6 +1,7 @@
 -- What became of one recommendation. `is_new` is false where this very response was there already, or one alike in all
 -- but its moment since :alike_since, where that is given. Whom or what nobody knows is told and taken all the same: the
--- shop's tables may be loaded later than its events come in. `stood_at` is the rank that the run had given it.
+-- shop's tables may be loaded later than its events come in. `stood_at` is the rank that the run had given it;
+-- `is_early` says that the run was not there yet.
 WITH written AS (
     INSERT INTO events (event_key, customer_id, product_id, kind, value, occurred_at, run_id, rank, response)
     SELECT CAST(:event_key AS uuid), CAST(:customer_id AS text), CAST(:product_id AS text), 'response',
@@ -24,6 +25,9 @@ SELECT EXISTS (SELECT FROM written) AS is_new,
        EXISTS (SELECT FROM customers WHERE customer_id = :customer_id) AS customer_known,
        EXISTS (SELECT FROM products WHERE product_id = :product_id) AS product_known,
        CAST(:run_id AS uuid) IS NULL OR EXISTS (SELECT FROM runs WHERE run_id = :run_id) AS run_known,
+       EXISTS (
+           SELECT FROM runs WHERE run_id = CAST(:run_id AS uuid) AND created_at > CAST(:occurred_at AS timestamptz)
+       ) AS is_early,
        (
            SELECT min(rank)
            FROM recommendations

@@ -6,11 +6,11 @@ FROM jsonb_to_recordset(%(leases)s) AS mine (
     demand integer, in_flight integer, accepted integer, accepted_tokens bigint,
     found_requests double precision, found_tokens double precision,
     known_requests double precision, known_tokens double precision,
-    closed_for_s double precision, closed_because text
+    closed_for_s double precision, closed_because text, precedence boolean
 )
 CROSS JOIN LATERAL recstream_renew_lease(
     mine.endpoint, mine.model, mine.account, mine.process, mine.renewal, mine.heard,
     mine.demand, mine.in_flight, mine.accepted, mine.accepted_tokens,
     mine.found_requests, mine.found_tokens, mine.known_requests, mine.known_tokens,
-    mine.closed_for_s, mine.closed_because
+    mine.closed_for_s, mine.closed_because, coalesce(mine.precedence, false)
 ) AS renewed
