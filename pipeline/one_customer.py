@@ -1,7 +1,7 @@
 """One customer, now: a run of its own, whose rows are yielded as they commit and whose slate is published at once."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from pipeline.provisioning import provided_endpoint
 from pipeline.recommending import recommend
 from pipeline.run_lock import hold_new_run
 from pipeline.runs import Run, plan_run
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 from pipeline.services import RunServices, open_run_services, ranker_of, ways_of
 from pipeline.settings import Settings
 
@@ -39,6 +39,23 @@ async def customer_run(customer_id: CustomerId, settings: Settings) -> AsyncIter
         UnknownCustomerError: nobody has this id.
         ConfigurationError, DatabaseError, EndpointUnreachableError, EndpointFatalError: something is not there.
     """
+    async with (
+        on_demand_run([customer_id], settings) as (run, services),
+        aclosing(_rows(customer_id, run, services)) as rows,
+    ):
+        yield CustomerRun(run.run_id, rows)
+
+
+@asynccontextmanager
+async def on_demand_run(
+    customer_ids: Sequence[CustomerId], settings: Settings
+) -> AsyncIterator[tuple[Run, RunServices]]:
+    """A new run for these customers, and what serves them; leaving it publishes the slates that are complete.
+
+    Raises:
+        UnknownCustomerError: nobody has one of these ids.
+        ConfigurationError, DatabaseError, EndpointUnreachableError, EndpointFatalError: something is not there.
+    """
     settings = settings.model_copy(update={"outage_patience_s": min(settings.outage_patience_s, PATIENCE_S)})
     with provided_database(settings) as url:
         await asyncio.to_thread(require_current, url)
@@ -51,17 +68,16 @@ async def customer_run(customer_id: CustomerId, settings: Settings) -> AsyncIter
                     RunKind.ON_DEMAND,
                     ranker_of(endpoint, ways.variants),
                     slate_size=settings.slate_size,
-                    shard_size=1,
-                    only=[customer_id],
+                    shard_size=settings.shard_size,
+                    only=customer_ids,
                     run_id=run_id,
                     currency=ways.caps.currency,
                 )
                 async with (
                     working_on(engine, run, settings.gates),
                     open_run_services(settings, url, endpoint, run) as services,
-                    aclosing(_rows(customer_id, run, services)) as rows,
                 ):
-                    yield CustomerRun(run.run_id, rows)
+                    yield run, services
 
 
 async def _rows(customer_id: CustomerId, run: Run, services: RunServices) -> AsyncGenerator[CommittedRecommendation]:

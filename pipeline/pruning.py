@@ -8,7 +8,7 @@ Whether something was published or rolled back meanwhile is looked at under the 
 moment when the day's slates leave. The lock is held for that moment alone.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -95,7 +95,8 @@ def prune(
         raise InputError(f"{keep} days cannot stay: keep at least 1")
     with open_owner(url) as connection, _alone(connection):
         days = [_Day(day, tuple(of_day)) for day, of_day in groupby(find_partitions(connection), key=lambda it: it.day)]
-        staying = _staying(days, keep)
+        with_run = _days_with_run(connection)
+        staying = _staying(days, with_run, keep)
         if not dry_run:
             _unmark_runs(connection, [day.day for day in staying])
         dropped: list[PrunedDay] = []
@@ -111,7 +112,8 @@ def prune(
                 if _is_pending(connection):
                     break
         report = PruneReport(dry_run, tuple(dropped), tuple(left), tuple(day.day for day in staying))
-        return report if dry_run else _without_leftovers(connection, report, all_old=len(staying) >= keep, tell=tell)
+        all_old = sum(day.day in with_run for day in staying) >= keep
+        return report if dry_run else _without_leftovers(connection, report, all_old=all_old, tell=tell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +128,17 @@ class _Day:
         return not any(it.parent == "slates" and it.place is Place.ATTACHED for it in self.partitions)
 
 
-def _staying(days: Sequence[_Day], keep: int) -> list[_Day]:
+def _staying(days: Sequence[_Day], with_run: Collection[date], keep: int) -> list[_Day]:
+    """Days that were made ready ahead, and were not needed then, do not count."""
     whole = [day for day in days if not day.is_decided]
+    counted = [day.day for day in whole if day.day in with_run]
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
-    return [day for place, day in enumerate(whole) if place >= len(whole) - keep or day.day >= yesterday]
+    first = min(counted[-keep], yesterday) if len(counted) >= keep else date.min
+    return [day for day in whole if day.day >= first]
+
+
+def _days_with_run(connection: psycopg.Connection) -> set[date]:
+    return {day for (day,) in connection.execute("SELECT DISTINCT day FROM runs")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.database import statement
-from pipeline.domain import CustomerId, RunId, RunKind, SlateState
+from pipeline.domain import CustomerId, RunId, RunKind, RunState, SlateState
 from pipeline.errors import UnknownCustomerError
 from pipeline.tables import customers, runs
 
@@ -109,6 +109,17 @@ async def read_progress(engine: AsyncEngine, run_id: RunId) -> RunProgress:
 async def find_run_begun_since(engine: AsyncEngine, moment: datetime) -> RunId | None:
     """The newest nightly run that was planned since `moment`."""
     begun = select(runs.c.run_id).where(runs.c.kind == RunKind.NIGHTLY, runs.c.created_at >= moment)
+    async with engine.connect() as connection:
+        run_id = await connection.scalar(begun.order_by(runs.c.created_at.desc()).limit(1))
+    return None if run_id is None else RunId(run_id)
+
+
+async def find_night_begun_since(engine: AsyncEngine, moment: datetime, *, finished: bool = False) -> RunId | None:
+    """The newest nightly run for everybody that was planned since `moment`; one that has finished, if that is asked."""
+    everybody = [runs.c.parameters[part].astext.is_(None) for part in ("most", "only")]
+    begun = select(runs.c.run_id).where(runs.c.kind == RunKind.NIGHTLY, runs.c.created_at >= moment, *everybody)
+    if finished:
+        begun = begun.where(runs.c.state == RunState.FINISHED)
     async with engine.connect() as connection:
         run_id = await connection.scalar(begun.order_by(runs.c.created_at.desc()).limit(1))
     return None if run_id is None else RunId(run_id)

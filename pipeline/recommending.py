@@ -27,6 +27,7 @@ from pipeline.errors import (
     SlateTakenOverError,
 )
 from pipeline.group_commit import GroupCommit
+from pipeline.log_context import log_context
 from pipeline.parsing import parse
 from pipeline.prompts import Prompt, compose
 from pipeline.retrying import last_resort
@@ -296,7 +297,10 @@ async def _close(slate: Slate, reason: str, ledger: SlateLedger) -> None:
         await ledger.close(slate, SlateState.COMPLETE, reason if filled_up else None)
     else:
         state = SlateState.SHORT if slate.placed else SlateState.FAILED
-        await ledger.close(slate, state, reason or "the database refused rows: see rejections")
+        reason = reason or "the database refused rows: see rejections"
+        if log_context().shard is not None:  # who asks for one customer is told by the slate
+            _log.warning("the slate is %s: %s", state, reason)
+        await ledger.close(slate, state, reason)
 
 
 def _why_not(error: BaseException) -> str:

@@ -68,10 +68,12 @@ async def open_route(
     prices: Prices,
     origin: Origin | None = None,
     names: Collection[str] = (),
+    first_at_once: bool = False,
 ) -> AsyncIterator[Route]:
     """A way to this endpoint for so many requests at a time. `patience_s` is how long it may be away, however.
 
-    `names` are those of the other ways: one that differs from them by its key alone says so in its name.
+    `names` are those of the other ways: one that differs from them by its key alone says so in its name. With
+    `first_at_once` the first request waits for no rate.
 
     Raises:
         ConfigurationError: certificates, a proxy or the base URL cannot be used.
@@ -80,5 +82,5 @@ async def open_route(
     if name in names:
         name = f"{name} by key {account_of(endpoint.api_key)}"
     async with open_client(endpoint, concurrency=concurrency) as client:
-        limiter = Limiter(concurrency, name=name, patience_s=patience_s)
+        limiter = Limiter(concurrency, name=name, patience_s=patience_s, first_at_once=first_at_once)
         yield Route(endpoint, client, limiter, Breaker(name, patience_s), prices, origin)

@@ -1,4 +1,4 @@
-"""The database's schema: bring it to this code's version, or say exactly why it does not fit."""
+"""The database's schema: bring it to this code's version, or say exactly why that cannot be."""
 
 import time
 from collections.abc import Iterator
@@ -8,22 +8,19 @@ from importlib.resources import as_file, files
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from psycopg.errors import InsufficientPrivilege
-from sqlalchemy import Connection, create_engine, func, select, text
+from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from pipeline.database import CONNECT_TIMEOUT_S, NIGHT_LOCK, address, sqlalchemy_url, translated
 from pipeline.errors import RunConflictError, SchemaError
-from pipeline.roles import Role, may_not_act, taking
 from pipeline.schema_rights import Standing, standing_of
+from pipeline.schema_version import refuse_newer, version_of
 
 _LOCK_AGAIN_S = 0.2
 _LOCK = "recstream: one migration at a time"
-_MAY_ACT = text("SELECT current_user, (SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = :role)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,7 @@ def plan_migration(url: str) -> MigrationPlan:
     """
     with _opened(url) as (config, connection):
         before = _version_for_a_move(connection, url)
-        _refuse_newer(config, before)
+        refuse_newer(before)
         scripts = ScriptDirectory.from_config(config)
         ahead = [script for script in scripts.iterate_revisions("head", before or "base") if script.revision != before]
         steps = tuple(Step(script.revision, " ".join(script.doc.split())) for script in reversed(ahead))
@@ -84,29 +81,14 @@ def migrate(url: str, target: str = "head") -> tuple[str | None, str | None]:
     with _opened(url) as (config, connection):
         _hold_lock(connection)
         before = _version_for_a_move(connection, url)
-        _refuse_newer(config, before)
+        refuse_newer(before)
         if before != _resolved(config, target):
             _refuse_without_rights(standing_of(connection), url)
             _refuse_in_the_night(connection)
         connection.rollback()
         _move(config, target, before)
         connection.commit()
-        return before, _version(connection)
-
-
-def require_current(url: str) -> None:
-    """Raise SchemaError unless the database at `url` is at exactly this code's version.
-
-    Raises:
-        DatabaseError: the server cannot be reached, or the login may not even look.
-    """
-    with _opened(url) as (config, connection):
-        found = _version_for_the_service(connection, url)
-        _refuse_newer(config, found)
-        wanted = ScriptDirectory.from_config(config).get_current_head()
-    if found != wanted:
-        state = "has no recstream tables" if found is None else f"is at version {found}, this recstream needs {wanted}"
-        raise SchemaError(f"the database at {address(url)} {state}: run `recstream init`")
+        return before, version_of(connection)
 
 
 def _hold_lock(connection: Connection) -> None:
@@ -150,46 +132,19 @@ def _config(folder: str, connection: Connection) -> Config:
     return config
 
 
-def _version(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
 def _version_for_a_move(connection: Connection, url: str) -> str | None:
     """The version, unless it is hidden from a login that could not move the database either."""
     try:
-        return _version(connection)
+        return version_of(connection)
     except ProgrammingError:
         connection.rollback()
         _refuse_without_rights(standing_of(connection), url)
         raise
 
 
-def _version_for_the_service(connection: Connection, url: str) -> str | None:
-    """The version, read as the writer where the login itself may not; in an old database the writer has no rights."""
-    login, may_act = connection.execute(_MAY_ACT, {"role": Role.WRITER}).one()
-    try:
-        return _version(connection)
-    except ProgrammingError as error:
-        if not isinstance(error.orig, InsufficientPrivilege) or may_act is None:
-            raise
-        if not may_act:
-            raise may_not_act(Role.WRITER, login, address(url)) from error
-    connection.rollback()
-    connection.execute(text(taking(Role.WRITER)))
-    return _version(connection)
-
-
 def _resolved(config: Config, target: str) -> str | None:
     """The version that `head` and `base` stand for."""
     return {"head": ScriptDirectory.from_config(config).get_current_head(), "base": None}.get(target, target)
-
-
-def _refuse_newer(config: Config, found: str | None) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found is not None and found not in known:
-        raise SchemaError(
-            f"the database is at schema version {found}, which this recstream does not know: install a newer recstream"
-        )
 
 
 def _move(config: Config, target: str, before: str | None) -> None:

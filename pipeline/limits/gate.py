@@ -26,9 +26,21 @@ _log = logging.getLogger(__name__)
 
 
 class Gate:
-    """What one process may send to one endpoint and model."""
+    """What one process may send to one endpoint and model.
 
-    def __init__(self, ceiling: int, *, name: str, patience_s: float, chance: random.Random, now: float) -> None:
+    With `first_at_once` the first request waits for no rate: somebody waits for it, and shares are a second or two old.
+    """
+
+    def __init__(
+        self,
+        ceiling: int,
+        *,
+        name: str,
+        patience_s: float,
+        chance: random.Random,
+        now: float,
+        first_at_once: bool = False,
+    ) -> None:
         self.name = name
         self.patience_s = patience_s
         self.in_flight = 0
@@ -37,6 +49,7 @@ class Gate:
         self.tokens = Pace(now)
         self.concurrency = Concurrency(ceiling, now)
         self.closing = Closing(chance)
+        self._first_at_once = first_at_once
         self._closed = False
         self._refuses_in_band = self._let_in = self._answered = False
         self._accepted = self._refused = 0
@@ -52,6 +65,8 @@ class Gate:
             return closed_s
         if self._closed:
             self._reopen(now)
+        if self._first_at_once:
+            return 0.0
         if self._holds_until is not None and now >= self._holds_until:
             return _LOOK_AGAIN_S  # others may have our share by now: the next is on its way
         if self.in_flight >= self.concurrency.allowed(now):
@@ -61,6 +76,7 @@ class Gate:
     def send(self, tokens: float, now: float) -> Request:
         """Take note that such a request is sent."""
         self.in_flight += 1
+        self._first_at_once = False
         spent = tokens * self._tokens_ratio
         return Request(tokens, self.requests.send(1.0, now), self.tokens.send(spent, now), now, self.in_flight)
 

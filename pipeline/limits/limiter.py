@@ -19,7 +19,7 @@ class Limiter:
     """One for each endpoint and model in a process; belongs to the event loop that first waits in it.
 
     `ceiling` is the most requests at a time, `patience_s` the longest that anybody waits because the endpoint asks for
-    it, `name` what the endpoint is called in messages.
+    it, `name` what the endpoint is called in messages. With `first_at_once` the first request waits for no rate.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class Limiter:
         *,
         name: str = "the endpoint",
         patience_s: float = PATIENCE_S,
+        first_at_once: bool = False,
         chance: random.Random | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -37,6 +38,7 @@ class Limiter:
             patience_s=patience_s,
             chance=chance or random.Random(),  # noqa: S311 - jitter
             now=self._loop.time(),
+            first_at_once=first_at_once,
         )
         self._line: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None

@@ -43,20 +43,25 @@ def account_of(api_key: str) -> str:
 
 
 @asynccontextmanager
-async def open_shared_limits(url: str, key: LimitKey, limiter: SharedLimiter) -> AsyncIterator[None]:
+async def open_shared_limits(
+    url: str, key: LimitKey, limiter: SharedLimiter, *, precedence: bool = False
+) -> AsyncIterator[None]:
     """Have the limiter keep to its share of what all processes may use of this endpoint.
 
+    With `precedence` it goes before those without, up to half of the whole.
     The first share is allotted before the body begins. Where the database cannot be reached nothing is raised: the
     limiter is on its own, and a warning says so.
     """
-    async with open_shared_limits_of_all(url, {key: limiter}):
+    async with open_shared_limits_of_all(url, {key: limiter}, precedence=precedence):
         yield
 
 
 @asynccontextmanager
-async def open_shared_limits_of_all(url: str, limiters: Mapping[LimitKey, SharedLimiter]) -> AsyncIterator[None]:
+async def open_shared_limits_of_all(
+    url: str, limiters: Mapping[LimitKey, SharedLimiter], *, precedence: bool = False
+) -> AsyncIterator[None]:
     """The same for several limits: one statement renews the leases of all of them."""
-    leases = _Leases(url, limiters)
+    leases = _Leases(url, limiters, precedence=precedence)
     await leases.renew()
     renewing = asyncio.create_task(leases.keep_renewing(), name="shared limits")
     try:
@@ -73,8 +78,9 @@ async def open_shared_limits_of_all(url: str, limiters: Mapping[LimitKey, Shared
 class _Leases:
     """The leases of one process, renewed over a connection of their own that is replaced when it is lost."""
 
-    def __init__(self, url: str, limiters: Mapping[LimitKey, SharedLimiter]) -> None:
+    def __init__(self, url: str, limiters: Mapping[LimitKey, SharedLimiter], *, precedence: bool) -> None:
         self._url = url
+        self._precedence = precedence
         self._process = uuid4()
         # In one order for all processes, so that no two ever wait for each other.
         self._leases = [Lease(key, limiter) for key, limiter in sorted(limiters.items(), key=lambda entry: entry[0])]
@@ -158,6 +164,7 @@ class _Leases:
             "known_tokens": report.known_tokens_per_minute,
             "closed_for_s": report.closed_for_s,
             "closed_because": report.closed_because,
+            "precedence": self._precedence,
         }
 
     async def _connected(self) -> AsyncConnection:
