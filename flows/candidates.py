@@ -8,18 +8,23 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.endings import Ending, ended_in_order
 from flows.parameters import CandidatesParameters
 from pipeline.candidates.building import build_candidates
 from pipeline.candidates.recipe import load_recipe
 from pipeline.provided_database import provided_database
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 from pipeline.settings import load_settings
 
 
 @flow(name="candidates", flow_run_name="candidates", persist_result=False)
 async def candidates(parameters: CandidatesParameters | None = None) -> State[Any]:
     """Build candidates and put them into service; if it fails, those of before stay there."""
-    settings, wanted = load_settings(), parameters or CandidatesParameters()
+    return await ended_in_order(partial(_build, parameters or CandidatesParameters()))
+
+
+async def _build(wanted: CandidatesParameters, _ending: Ending) -> State[Any]:
+    settings = load_settings()
     with provided_database(settings) as url:
         require_current(url)
         build = partial(

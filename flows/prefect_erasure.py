@@ -1,11 +1,13 @@
 """Removes a customer from a Prefect server: his flow runs, those that wait in the queue too, with their logs.
 
-A flow run of a night that names him in its messages or logs goes whole, once it has ended: the ledger of runs is the
-truth, Prefect's records are a view of it. A night that is going on is counted and told. Prefect has no way to delete an
+A flow run for many customers that names him in its messages or logs goes whole, once it has ended, and so does the
+report of a night that has him among its slowest: the ledger of runs is the truth, Prefect's records are a view of it.
+One that is going on is counted and told. Prefect has no way to delete an
 event before its time (7 days, unless the server is set otherwise), so events are counted and told.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
+from flows.night_report import code
+from flows.run_names import OUR_FLOWS, TAG
 from pipeline.domain import CustomerId
 from pipeline.errors import ConfigurationError, first_line
 from pipeline.mentions import Mentions
@@ -20,27 +24,28 @@ from pipeline.mentions import Mentions
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.filters import LogFilter
-    from prefect.client.schemas.objects import FlowRun, Log
+    from prefect.client.schemas.objects import Artifact, FlowRun, Log
 
 _PAGE: Final = 200  # the most that a server hands out
-_NIGHT: Final = "nightly"  # the flow, and every flow run of it
-_OUR_FLOWS: Final = ["on-demand", _NIGHT]
+_OUR_REPORT: Final = re.compile(r"night-[0-9a-f]{8}-report|recstream-nights")
+_EVENTS_OF_MANY: Final = ("nightly*", "on-demand * customers")
 _LOGS_GONE_WITHIN_S: Final = 30.0
 _LOOK_AGAIN_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class PrefectErased:
-    """What a server had of the customer: flow runs (removed, or in a dry run counted), and events, which stay.
+    """What a server had of the customer: flow runs and reports (removed, or only counted), and events, which stay.
 
-    `looked_at` is the number of flow runs of recstream's that were gone through, `going_on` that of the nights among
-    them that name him and have not ended: they stay.
+    `looked_at` is the number of flow runs of recstream's that were gone through, `going_on` that of those among them
+    for many customers that name him and have not ended: they stay. `reports` are artifacts: pages on whole nights.
     """
 
     looked_at: int
     flow_runs: int
     events: int
     going_on: int = 0
+    reports: int = 0
 
 
 async def erase_from_prefect(customer_id: CustomerId, *, dry_run: bool = False) -> PrefectErased:
@@ -55,15 +60,18 @@ async def erase_from_prefect(customer_id: CustomerId, *, dry_run: bool = False) 
     try:
         async with get_client() as client:
             search = _Search(client, Mentions(customer_id))
-            runs = [run async for run in _pages(search.flow_runs)]
+            runs = [run async for run in _pages(search.flow_runs) if search.is_ours(run)]
             his = [run for run in runs if search.is_his(run)]
-            nights = [run for run in runs if run.name == _NIGHT and run not in his]
-            named = await search.named_in_logs(nights)
-            his += [run for run in nights if run.id in named and _has_ended(run)]
-            going_on = sum(not _has_ended(run) for run in nights if run.id in named or search.is_named_by(run))
+            of_many = [run for run in runs if run not in his and _is_of_many(run)]
+            named = await search.named_in_logs(of_many)
+            named |= {run.id for run in of_many if search.is_listed_in(run)}
+            his += [run for run in of_many if run.id in named and _has_ended(run)]
+            going_on = sum(not _has_ended(run) for run in of_many if run.id in named or search.is_named_by(run))
+            reports = [artifact.id async for artifact in _pages(search.reports) if search.is_in_report(artifact)]
             if not dry_run:
                 await _delete(client, his)
-            return PrefectErased(len(runs), len(his), await search.count_events(), going_on)
+                await _delete_artifacts(client, reports)
+            return PrefectErased(len(runs), len(his), await search.count_events(), going_on, len(reports))
     except HTTPError as error:
         raise ConfigurationError(
             f"Prefect's server refuses to be searched for the customer ({first_line(error)}): "
@@ -78,12 +86,40 @@ class _Search:
     client: "PrefectClient"
     mentions: Mentions
 
+    def is_ours(self, run: "FlowRun") -> bool:
+        """False of another project's flow run, whose flow is called as one of ours is.
+
+        One for him by its parameters is ours without the tag too: those of earlier versions bear none.
+        """
+        is_for_him = _asked(run).get("customer_id") == self.mentions.customer_id or self.is_listed_in(run)
+        return TAG in run.tags or is_for_him
+
     def is_his(self, run: "FlowRun") -> bool:
         """True of a flow run for him, and of an ended one for nobody whose name or message names him."""
-        asked = run.parameters.get("parameters", run.parameters)
-        if isinstance(asked, dict) and "customer_id" in asked:
-            return bool(asked["customer_id"] == self.mentions.customer_id)
-        return _has_ended(run) and self.is_named_by(run)
+        if _is_of_many(run):
+            return _has_ended(run) and self.is_named_by(run)
+        return bool(_asked(run)["customer_id"] == self.mentions.customer_id)
+
+    def is_listed_in(self, run: "FlowRun") -> bool:
+        """True of a flow run for a list of customers that he is in."""
+        return self.mentions.customer_id in (_asked(run).get("customer_ids") or ())
+
+    def is_in_report(self, report: "Artifact") -> bool:
+        """True of a page of ours that names him, be it in a table or in somebody's words."""
+        if _OUR_REPORT.fullmatch(report.key or "") is None:
+            return False
+        page = str(report.data)
+        return f"| {code(self.mentions.customer_id)} |" in page or self.mentions.is_in(page.replace("\\", ""))
+
+    async def reports(self, offset: int) -> "list[Artifact]":
+        from prefect.client.schemas.filters import (  # noqa: PLC0415 - as above
+            ArtifactFilter,
+            ArtifactFilterKey,
+            ArtifactFilterType,
+        )
+
+        wanted = ArtifactFilter(key=ArtifactFilterKey(like_="night"), type=ArtifactFilterType(any_=["markdown"]))
+        return await self.client.read_artifacts(artifact_filter=wanted, limit=_PAGE, offset=offset)
 
     def is_named_by(self, run: "FlowRun") -> bool:
         """True if the name or the message of the flow run names him."""
@@ -93,7 +129,7 @@ class _Search:
     async def flow_runs(self, offset: int) -> "list[FlowRun]":
         from prefect.client.schemas.filters import FlowFilter, FlowFilterName  # noqa: PLC0415 - as above
 
-        ours = FlowFilter(name=FlowFilterName(any_=_OUR_FLOWS))
+        ours = FlowFilter(name=FlowFilterName(any_=list(OUR_FLOWS)))
         return await self.client.read_flow_runs(flow_filter=ours, limit=_PAGE, offset=offset)
 
     async def named_in_logs(self, runs: "Sequence[FlowRun]") -> set[UUID]:
@@ -111,7 +147,7 @@ class _Search:
 
     async def count_events(self) -> int:
         """How many events name him."""
-        names = [f"on-demand {self.mentions.customer_id}", _NIGHT]
+        names = [f"on-demand {self.mentions.customer_id}", *_EVENTS_OF_MANY]
         wanted = {"resource": {"labels": {"prefect.resource.name": names}}}
         answer = await self.client.request("POST", "/events/filter", json={"filter": wanted, "limit": 50})
         page: dict[str, Any] = answer.json()
@@ -163,6 +199,26 @@ async def _pages(read: Callable[[int], Awaitable[list[Any]]]) -> AsyncIterator[A
         for found in page:
             yield found
         offset += len(page)
+
+
+def _asked(run: "FlowRun") -> dict[str, Any]:
+    asked = run.parameters.get("parameters", run.parameters)
+    return asked if isinstance(asked, dict) else {}
+
+
+def _is_of_many(run: "FlowRun") -> bool:
+    """True of all but those for one customer."""
+    return _asked(run).get("customer_id") is None
+
+
+async def _delete_artifacts(client: "PrefectClient", artifact_ids: Sequence[UUID]) -> None:
+    from prefect.exceptions import ObjectNotFound  # noqa: PLC0415 - as above
+
+    for artifact_id in artifact_ids:
+        try:
+            await client.delete_artifact(artifact_id)
+        except ObjectNotFound:
+            continue  # somebody else has deleted it meanwhile
 
 
 def _has_ended(run: "FlowRun") -> bool:

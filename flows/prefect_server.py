@@ -6,14 +6,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from flows.temporary_server import answers, refuses_or_answers, temporary_server
+from flows.temporary_server import answers, refuses_or_answers, temporary_server, without_password
 from pipeline.errors import ConfigurationError
 
 LOCAL_SERVER = "http://127.0.0.1:4200/api"
+CLIENT_RETRIES = "8"
+"""How often Prefect's client tries again before a flow gives up telling its server something: after 2, 4, 8 … 256 s."""
 _QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its page loads a script from elsewhere
+    "PREFECT_CLIENT_MAX_RETRIES": CLIENT_RETRIES,  # what a flow says at its end outlasts a server that is away
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # so that a run that says nothing more is known to be dead
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "pipeline,flows",  # what they tell stands on the page of the run
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # and what they tell outside of one does not
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command line tells the run's story itself
 }
 
@@ -53,9 +59,22 @@ def server_in_reach() -> str | None:
         return LOCAL_SERVER if answers(LOCAL_SERVER) else None
     if not refuses_or_answers(configured):
         raise ConfigurationError(
-            f"no Prefect server answers at PREFECT_API_URL {configured}: start it (`prefect server start`), or unset it"
+            f"no Prefect server answers at PREFECT_API_URL {without_password(configured)}: "
+            "start it (`prefect server start`), or unset it"
         )
     return configured
+
+
+def require_lasting_server(why: str) -> None:
+    """Refuse to go on where only a temporary server could be had.
+
+    Raises:
+        ConfigurationError: no server is in reach.
+    """
+    if server_in_reach() is None:
+        raise ConfigurationError(
+            f"no Prefect server is in reach, and {why}: start it with `prefect server start`, or set PREFECT_API_URL"
+        )
 
 
 @contextmanager
@@ -67,7 +86,7 @@ def prefect_server(tell: Callable[[str], None]) -> Iterator[None]:
     """
     api_url = server_in_reach()
     if api_url is not None:
-        tell(f"Prefect: using the server at {api_url}")
+        tell(f"Prefect: using the server at {without_password(api_url)}")
         with talking_to(api_url):
             yield
         return

@@ -61,10 +61,16 @@ def refuses_or_answers(api_url: str) -> bool:
     return _health(api_url, patience_s=10) in {200, 401, 403}
 
 
+def without_password(api_url: str) -> str:
+    """The address without the name and the password that may stand in it."""
+    before, at, behind = api_url.rpartition("@")
+    return f"{before.partition('//')[0]}//{behind}" if at else api_url
+
+
 def _health(api_url: str, patience_s: float) -> int | None:
     """The status with which a Prefect server tells its health; None for what is none, or does not answer."""
     try:
-        with urllib.request.urlopen(f"{api_url}/health", timeout=patience_s) as answer:  # noqa: S310 - a set address
+        with urllib.request.urlopen(f"{without_password(api_url)}/health", timeout=patience_s) as answer:  # noqa: S310 - a set address
             return 200 if answer.read(10).strip() == b"true" else None
     except HTTPError as error:
         return error.code

@@ -12,7 +12,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        from flows.cli.app import run_command  # noqa: PLC0415 - takes a second, and Ctrl-C may come in it
+        from flows.cli.app import run_command  # noqa: PLC0415 - takes a while, and Ctrl-C may come in it
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     sys.exit(run_command())

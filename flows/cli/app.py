@@ -1,49 +1,70 @@
-"""The commands, each in a file of its own."""
+"""The commands, by name. Each is in a file that is imported when it is typed."""
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from flows.cli import (
-    candidate_commands,
-    compare_command,
-    customer_commands,
-    data_commands,
-    demo_command,
-    eval_command,
-    order_commands,
-    plan_command,
-    product_commands,
-    psql_command,
-    publish_commands,
-    response_command,
-    retention_commands,
-    run_commands,
-    service_commands,
-    tune_command,
-)
-from flows.cli.exits import WRONG_USE, guarded
+from flows.cli.exits import WRONG_USE
+from flows.cli.lazy_commands import Group, Place, lazy_group
 from pipeline.version import code_version
 
 _UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # the parent has no name in typer itself
 
 
-class _InPlace(TyperGroup):
-    """Lists `candidates` where it belongs: typer itself puts a group last."""
-
-    def __init__(self, **attributes: Any) -> None:
-        super().__init__(**attributes)
-        names = list(self.commands)
-        names.insert(names.index("run") + 1, names.pop(names.index("candidates")))
-        self.commands = {name: self.commands[name] for name in names}
-
+# What follows these two is for another program, its `--help` included.
+_HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+_CANDIDATES = Group(
+    "Build what candidates are looked up in, and choose which build serves.",
+    {
+        "build": Place("candidate_commands.build"),
+        "list": Place("candidate_commands.list_"),
+        "use": Place("candidate_commands.use"),
+        "tune": Place("tune_command.tune"),
+    },
+)
+_COMMANDS: dict[str, Place | Group] = {
+    "demo": Place("demo_command.demo"),
+    "init": Place("data_commands.init"),
+    "load": Place("data_commands.load"),
+    "plan": Place("plan_command.plan"),
+    "run": Place("run_commands.run"),
+    "candidates": _CANDIDATES,
+    "resume": Place("run_commands.resume"),
+    "retry-failed": Place("run_commands.retry_failed"),
+    "pause": Place("order_commands.pause"),
+    "continue": Place("order_commands.continue_"),
+    "drain": Place("order_commands.drain"),
+    "cancel": Place("order_commands.cancel"),
+    "limit": Place("order_commands.limit"),
+    "status": Place("run_commands.status"),
+    "runs": Place("run_commands.runs"),
+    "compare": Place("compare_command.compare"),
+    "eval": Place("eval_command.evaluate"),
+    "publish": Place("publish_commands.publish"),
+    "rollback": Place("publish_commands.rollback"),
+    "prune": Place("retention_commands.prune"),
+    "erase": Place("retention_commands.erase"),
+    "housekeeping": Place("housekeeping_command.housekeeping"),
+    "recommend": Place("customer_commands.recommend"),
+    "show": Place("customer_commands.show"),
+    "respond": Place("response_command.respond"),
+    "ban": Place("product_commands.ban"),
+    "unban": Place("product_commands.unban"),
+    "pin": Place("product_commands.pin"),
+    "unpin": Place("product_commands.unpin"),
+    "rules": Place("product_commands.rules"),
+    "deploy": Place("deploy_command.deploy"),
+    "serve": Place("service_commands.serve"),
+    "psql": Place("psql_command.psql", _HANDED_ON),
+    "offline-ranker": Place("service_commands.offline_ranker", _HANDED_ON),
+}
 
 app = typer.Typer(
     name="recstream",
-    cls=_InPlace,
+    cls=lazy_group(_COMMANDS),
     help="A ranked product slate for every customer, streamed out of a language model and committed row by row.",
     no_args_is_help=True,
     add_completion=False,
@@ -66,49 +87,6 @@ def _recstream(
     ] = False,
 ) -> None:
     pass
-
-
-app.command("demo")(guarded(demo_command.demo))
-app.command("init")(guarded(data_commands.init))
-app.command("load")(guarded(data_commands.load))
-app.command("plan")(guarded(plan_command.plan))
-app.command("run")(guarded(run_commands.run))
-_candidates = typer.Typer(
-    help="Build what candidates are looked up in, and choose which build serves.", no_args_is_help=True
-)
-_candidates.command("build")(guarded(candidate_commands.build))
-_candidates.command("list")(guarded(candidate_commands.list_))
-_candidates.command("use")(guarded(candidate_commands.use))
-_candidates.command("tune")(guarded(tune_command.tune))
-app.add_typer(_candidates, name="candidates")
-app.command("resume")(guarded(run_commands.resume))
-app.command("retry-failed")(guarded(run_commands.retry_failed))
-app.command("pause")(guarded(order_commands.pause))
-app.command("continue")(guarded(order_commands.continue_))
-app.command("drain")(guarded(order_commands.drain))
-app.command("cancel")(guarded(order_commands.cancel))
-app.command("limit")(guarded(order_commands.limit))
-app.command("status")(guarded(run_commands.status))
-app.command("runs")(guarded(run_commands.runs))
-app.command("compare")(guarded(compare_command.compare))
-app.command("eval")(guarded(eval_command.evaluate))
-app.command("publish")(guarded(publish_commands.publish))
-app.command("rollback")(guarded(publish_commands.rollback))
-app.command("prune")(guarded(retention_commands.prune))
-app.command("erase")(guarded(retention_commands.erase))
-app.command("recommend")(guarded(customer_commands.recommend))
-app.command("show")(guarded(customer_commands.show))
-app.command("respond")(guarded(response_command.respond))
-app.command("ban")(guarded(product_commands.ban))
-app.command("unban")(guarded(product_commands.unban))
-app.command("pin")(guarded(product_commands.pin))
-app.command("unpin")(guarded(product_commands.unpin))
-app.command("rules")(guarded(product_commands.rules))
-app.command("serve")(guarded(service_commands.serve))
-# These two hand what follows to another program, its `--help` included.
-_HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-app.command("psql", context_settings=_HANDED_ON)(guarded(psql_command.psql))
-app.command("offline-ranker", context_settings=_HANDED_ON)(guarded(service_commands.offline_ranker))
 
 
 def run_command() -> int:

@@ -17,7 +17,7 @@ from pipeline.candidates.builds import Build, current_build, list_builds, take_i
 from pipeline.candidates.recipe import load_recipe
 from pipeline.database import open_engine
 from pipeline.provided_database import provided_database
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 
 
 def build(

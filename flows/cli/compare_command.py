@@ -11,7 +11,7 @@ from flows.cli.output import console, print_json
 from pipeline.comparing import Comparison, SideName, compare_sides, find_sides, read_name
 from pipeline.database import open_engine
 from pipeline.provided_database import provided_database
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 
 
 def compare(

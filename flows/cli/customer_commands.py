@@ -14,29 +14,32 @@ from pipeline.domain import CommittedRecommendation, CustomerId, RunId, SlateSta
 from pipeline.errors import UnknownCustomerError
 from pipeline.provided_database import provided_database
 from pipeline.reading import ReadSlate, SlateRow, read_current_slate, read_slate
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 from pipeline.settings import Settings
 
 Customer = Annotated[str, typer.Argument(help="The customer's id.")]
 
 
 def recommend(
-    customer: Customer,
+    customers: Annotated[list[str], typer.Argument(metavar="CUSTOMER…", help="The customer's id, or several.")],
     database_url: DatabaseUrl = None,
     base_url: BaseUrl = None,
     model: Model = None,
     as_json: AsJson = False,
 ) -> int:
-    """Make a slate for one customer now.
+    """Make a slate for one customer now, or for several in one run.
 
-    Each row is shown when it is committed; the slate is published when it is complete.
+    Of one customer each row is shown when it is committed, and the slate is published when it is complete.
 
     Example: recstream recommend 12345
     """
     settings = settings_from(database_url=database_url, openai_base_url=base_url, model=model)
     with provided_database(settings) as url:
-        run_id = asyncio.run(_recommend(CustomerId(customer), settings, quiet=as_json))
-        slate = asyncio.run(_slate(url, CustomerId(customer), run_id))
+        if len(customers) > 1:
+            return _recommend_list([CustomerId(it) for it in customers], settings, url, as_json=as_json)
+        customer_id = CustomerId(customers[0])
+        run_id = asyncio.run(_recommend(customer_id, settings, quiet=as_json))
+        slate = asyncio.run(_slate(url, customer_id, run_id))
     if as_json:
         print_json(slate_document(slate))
     elif slate.state is SlateState.COMPLETE:
@@ -82,6 +85,30 @@ async def _recommend(customer_id: CustomerId, settings: Settings, *, quiet: bool
             if not quiet:
                 console().print(row_line(_shown(row), time.monotonic() - begin), markup=False)
         return run.run_id
+
+
+def _recommend_list(customer_ids: list[CustomerId], settings: Settings, url: str, *, as_json: bool) -> int:
+    from pipeline.customer_list import named, serve_customers  # noqa: PLC0415 - imports the HTTP client, as above
+
+    report = asyncio.run(serve_customers(customer_ids, settings))
+    known = [it for it in dict.fromkeys(customer_ids) if it not in report.unknown]
+    slates = asyncio.run(_slates(url, known, RunId(report.summary.run_id)))
+    if as_json:
+        print_json({"slates": [slate_document(slate) for slate in slates], "unknown": report.unknown})
+    else:
+        for slate in slates:
+            console().print(f"customer {slate.customer_id}: {len(slate.rows)} rows, {slate.state}", markup=False)
+    if report.unknown:
+        notes().print(f"recstream: {named(report.unknown)}", markup=False)
+    if report.summary.left:
+        notes().print(f"recstream: {report.summary.reason}", markup=False)
+    return UNFINISHED if report.unknown or report.summary.left else 0
+
+
+async def _slates(url: str, customer_ids: list[CustomerId], run_id: RunId) -> list[ReadSlate]:
+    async with open_engine(url, connections=1) as engine:
+        found = [await read_slate(engine, customer_id, run_id) for customer_id in customer_ids]
+    return [slate for slate in found if slate is not None]  # who was erased meanwhile has none
 
 
 def _shown(row: CommittedRecommendation) -> SlateRow:

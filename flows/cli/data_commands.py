@@ -14,7 +14,8 @@ from pipeline.database import address, open_connection
 from pipeline.errors import InputError
 from pipeline.loading import LoadReport, load_file, remember_rejects
 from pipeline.provided_database import provided_database
-from pipeline.schema import migrate, plan_migration, require_current
+from pipeline.schema import migrate, plan_migration
+from pipeline.schema_version import require_current
 
 
 class ShopTable(StrEnum):

@@ -19,6 +19,7 @@ from pipeline.settings import Settings
 
 _SQLITE = "sqlite+aiosqlite:///"
 _FLOW_RUNS = "flow runs of Prefect's server"
+_REPORTS = "reports of nights on Prefect's server"
 _EVENTS = "events of Prefect's server"
 _GOING_ON = "nights that are going on, on Prefect's server"
 _UNTOUCHED = f"records of the Prefect server at {LOCAL_SERVER}"
@@ -105,10 +106,10 @@ def _beside(settings: Settings, url: str, customer_id: CustomerId, *, dry_run: b
             found = asyncio.run(erase_from_prefect(customer_id, dry_run=dry_run or not is_ours))
         looked_at[_FLOW_RUNS] = found.looked_at
         if is_ours:
-            places[_FLOW_RUNS] = found.flow_runs
+            places[_FLOW_RUNS], places[_REPORTS] = found.flow_runs, found.reports
             left = {_GOING_ON: found.going_on, _EVENTS: found.events}
         else:
-            left = {_UNTOUCHED: found.flow_runs + found.going_on + found.events}
+            left = {_UNTOUCHED: found.flow_runs + found.reports + found.going_on + found.events}
         unproven |= {place: number for place, number in left.items() if number}
         remarks += [_HOW_TO_SETTLE[place].format(number) for place, number in left.items() if number]
     records = erase_from_prefect_files(_records(), _storage(), Mentions(customer_id), dry_run=dry_run)

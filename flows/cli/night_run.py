@@ -16,6 +16,7 @@ from flows.cli.own_thread import own_thread
 from flows.cli.progress import NightProgress
 from flows.parameters import NightlyParameters
 from flows.prefect_server import prefect_server, set_prefect_environment
+from flows.run_names import TAG
 from pipeline.database import open_engine, server_time
 from pipeline.domain import CustomerId, RunId
 from pipeline.errors import ConfigurationError, DatabaseUnavailableError, UnfinishedRunError
@@ -56,9 +57,12 @@ def run_night(
 
 
 async def _run_flow(parameters: NightlyParameters) -> "State[Any]":
-    from flows.nightly import nightly  # noqa: PLC0415 - imports Prefect, whose environment had to be set first
+    from prefect import tags  # noqa: PLC0415 - imports Prefect, whose environment had to be set first
 
-    state: State[Any] = await nightly(parameters, return_state=True)
+    from flows.nightly import nightly  # noqa: PLC0415 - as above
+
+    with tags(TAG):
+        state: State[Any] = await nightly(parameters, return_state=True)
     return state
 
 

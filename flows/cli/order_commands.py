@@ -16,7 +16,7 @@ from pipeline.domain import OrderKind, RunId
 from pipeline.errors import InputError
 from pipeline.orders import Given, Heard, give_order, read_heard
 from pipeline.provided_database import provided_database
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 
 PATIENCE_S: Final = 60.0
 _LOOK_EVERY_S: Final = 0.2
@@ -154,6 +154,8 @@ def _who_obeys(given: Given, heard: Heard | None) -> str:
     if heard is not None and not heard.state.goes_on:
         return "It has ended."
     if not (heard or given).processes:
+        if given.alive:
+            return "Nobody serves a shard of it now: who answers for it obeys within 5 s, and whoever serves one next."
         return "No process works on it now: whichever does next obeys."
     if heard is None:
         return f"{_processes(given.processes)} will obey within 5 s."

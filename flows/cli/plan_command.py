@@ -13,7 +13,7 @@ from rich.text import Text
 from flows.cli.options import AsJson, BaseUrl, DatabaseUrl, Model, settings_from
 from flows.cli.output import console, print_json
 from pipeline.provided_database import provided_database
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 
 if TYPE_CHECKING:
     from pipeline.planning import BudgetCheck, NightPlan

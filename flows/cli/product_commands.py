@@ -15,7 +15,7 @@ from pipeline.database import open_engine
 from pipeline.domain import ProductId
 from pipeline.product_rules import ShopRule, StandingRule, end_rule, order_rule, standing_rules
 from pipeline.provided_database import provided_database
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 
 Product = Annotated[str, typer.Argument(help="The product's id.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for those who come after you.")]

@@ -15,7 +15,7 @@ from pipeline.gates import Figures, Gates
 from pipeline.provided_database import provided_database
 from pipeline.publications import Shown
 from pipeline.publishing import Publication, Rollback, publish_by_hand, roll_back
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 
 
 def publish(

@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.provided_database import provided_database
 from pipeline.pruning import PATIENCE_S, PruneReport
 from pipeline.pruning import prune as prune_days
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]

@@ -22,7 +22,7 @@ from pipeline.provided_database import provided_database
 from pipeline.resuming import require_rows
 from pipeline.run_list import RunLine, last_runs
 from pipeline.runs import Run, RunSummary, find_run, summarise
-from pipeline.schema import require_current
+from pipeline.schema_version import require_current
 
 RunArgument = Annotated[UUID | None, typer.Argument(help="The run's id; the newest nightly run by default.")]
 Concurrency = Annotated[int | None, typer.Option(help="How many answers may stream at a time.")]
@@ -45,7 +45,8 @@ def run(
     """Run the night now.
 
     A slate for every active customer, through Prefect, with progress on stderr. Who has a slate already, and of whom
-    nothing has changed since it was made, keeps it: nobody is asked for him.
+    nothing has changed since it was made, keeps it: nobody is asked for him. It is always a new run: `recstream resume`
+    goes on with one that was interrupted.
 
     Example: recstream run --limit 100
     """
@@ -58,7 +59,9 @@ def run(
     )
     with provided_database(settings) as url:
         require_current(url)
-        summary = run_night(settings, url, NightlyParameters(limit=limit, refresh=refresh), quiet=quiet)
+        if not quiet:
+            asyncio.run(_tell_of_interrupted(url))
+        summary = run_night(settings, url, NightlyParameters(limit=limit, refresh=refresh, anew=True), quiet=quiet)
     return _tell(summary, as_json=as_json)
 
 
@@ -99,7 +102,8 @@ def retry_failed(
 ) -> int:
     """Try the customers of a run again who got nothing.
 
-    Only those whose slates failed; short slates and those that were not served are left as they are, for `resume`.
+    Only those whose slates failed, or were begun by a process that died; short slates and those that were not served
+    are left as they are, for `resume`.
 
     Example: recstream retry-failed
     """
@@ -139,7 +143,7 @@ def runs(
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> int:
-    """Show the last runs, the newest first.
+    """Show the last runs, the newest first, by the shop's clock (`time_zone`).
 
     Example: recstream runs --limit 3
     """
@@ -150,7 +154,7 @@ def runs(
     if as_json:
         print_json(lines)
     elif lines:
-        print_runs(lines, console())
+        print_runs(lines, settings.time_zone, console())
     else:
         notes().print("recstream: there is no run yet: start one with `recstream run`")
     return 0
@@ -166,6 +170,17 @@ async def _summary(url: str, run_id: UUID | None) -> tuple[RunSummary, StandingO
         found = (await _found(engine, run_id)).run_id
         summary, standing = await summarise(engine, found), await read_standing(engine, found)
     return summary, standing if summary.state.goes_on else standing.outliving()
+
+
+async def _tell_of_interrupted(url: str) -> None:
+    """Somebody who starts a run may have meant to go on with the last one."""
+    async with open_engine(url, connections=1) as engine:
+        last = await find_run(engine, None)
+    if last is not None and (last.interrupted or last.state is RunState.CANCELLED):
+        notes().print(
+            f"recstream: a new run; `recstream resume {last.run_id}` goes on with the last, which was broken off",
+            markup=False,
+        )
 
 
 async def _resumable(url: str, run_id: UUID | None) -> RunSummary:
