@@ -13,7 +13,7 @@ ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat $(PINNED) 2>/dev/null),$(C
 .PHONY: $(PINNED)
 endif
 
-.PHONY: help demo test check bench-stream bench-write bench-limits bench-candidates chaos lock clean
+.PHONY: help demo test check bench-stream bench-write bench-limits bench-candidates bench-flows chaos lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -43,12 +43,18 @@ bench-limits: $(READY) ## runs under a provider's limits, beside the bare client
 bench-candidates: $(READY) ## what candidates find, beside implicit, and what building them takes, 20 to 30 minutes
 	@exec $(BIN)/python -m bench.candidates
 
+bench-flows: $(READY) ## what flows cost and outlive: Prefect, killed workers, cancelling, the whole line, about 15 minutes
+	@exec $(BIN)/python -m bench.flows
+
 chaos: $(READY) ## kill, crash and cut nights, then check every row, 5 to 10 minutes; SEED=N draws the same again
 	@exec $(BIN)/python -m bench.chaos $(if $(SEED),--seed $(SEED))
 
-lock: $(READY) ## pin requirements.txt anew, from pyproject.toml
+lock: $(READY) ## pin requirements.txt anew, from pyproject.toml, and of it what the container's image holds
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --quiet --output-file requirements.txt
+	$(BIN)/uv pip compile pyproject.toml --group image --extra eval --extra scale --constraint requirements.txt \
+		--universal --python-version 3.11 --generate-hashes --no-annotate \
+		--custom-compile-command "make lock" --quiet --output-file deploy/requirements.txt
 
 clean: ## remove the environment and what tools left; .recstream/ and its database stay
 	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -56,6 +56,11 @@ def memory(postmaster: int) -> float:
     return own + max(one["RssShmem"] for one in held) + max(one["RssFile"] for one in held)
 
 
+def own_memory(pid: int) -> float:
+    """Bytes of memory that this process has for itself alone; 0 of one that has ended."""
+    return float(_held(pid)["RssAnon"])
+
+
 def cpu_seconds(postmaster: int) -> float:
     """CPU that the server has taken since it started, those of its processes that have ended included."""
     total = 0

@@ -107,11 +107,13 @@ def _order(worker: Worker, shards: Iterable[int]) -> None:
 
 
 @asynccontextmanager
-async def limited_server(folder: Path, limits: LimitPlan, tokens_per_second: float) -> AsyncIterator[Server]:
-    """A limited server in a process of its own; its log is whole once it has ended."""
+async def limited_server(
+    folder: Path, limits: LimitPlan, tokens_per_second: float, port: int = 0
+) -> AsyncIterator[Server]:
+    """A limited server in a process of its own, at a free port or at this; its log is whole once it has ended."""
     with ExitStack() as stack:
         server = Server(folder)
-        starting = offline_ranker(tokens_per_second=tokens_per_second, limits=limits, log=server.log)
+        starting = offline_ranker(tokens_per_second=tokens_per_second, limits=limits, port=port, log=server.log)
         ranker = await asyncio.to_thread(stack.enter_context, starting)  # others are being measured meanwhile
         server.base_url = ranker.base_url
         yield server

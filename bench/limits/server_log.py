@@ -12,7 +12,8 @@ _REFUSED = "refused"
 class ServedRequest:
     """One request as the server saw it.
 
-    `refused` by a limit, in whatever form; tokens as it counts them; `objects` are the recommendations that it sent.
+    `refused` by a limit, in whatever form; tokens as it counts them; `objects` are the recommendations that it sent,
+    and `ended` is how the answer did, in the server's word.
     """
 
     customer: str
@@ -24,6 +25,7 @@ class ServedRequest:
     charged_tokens: int
     sent_tokens: int
     objects: Sequence[str] = ()
+    ended: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +95,5 @@ def _requests(lines: Iterator[str]) -> Iterator[ServedRequest]:
             charged_tokens=told["charged_tokens"],
             sent_tokens=told["sent_tokens"],
             objects=[entry["text"] for entry in told["objects"]],
+            ended=told["ended"],
         )

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from bench.families import all_below
 from bench.folders import ROOT
 from bench.limits.orders import Order, Told
 from pipeline.errors import UnfinishedRunError
@@ -75,6 +76,18 @@ class Worker:
             if self._process.returncode is None:
                 os.kill(self._process.pid, signal.SIGKILL)
 
+    def kill_with_all_below(self) -> None:
+        """End it and all that it has started, as a machine that is lost does."""
+        if self._process.returncode is None:  # else its number may be another's by now
+            for pid in all_below(self.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     async def ended(self) -> None:
         """Wait until it has ended."""
         await self._process.wait()
@@ -82,17 +95,18 @@ class Worker:
 
 @asynccontextmanager
 async def started(
-    module: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
+    module: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], *, heard: bool = True
 ) -> AsyncIterator[Worker]:
     """`python -m module arguments`, with these variables and none that this machine's user has set for us.
 
-    It works in `folder`, where its words on stderr go, too; it is killed at the end.
+    It works in `folder`, where its words on stderr go, too, and those on stdout where nobody hears them; it is killed
+    at the end, with all that it has started.
     """
-    worker = await _start(module, arguments, folder, environment)
+    worker = await _start(module, arguments, folder, environment, heard=heard)
     try:
         yield worker
     finally:
-        worker.kill()
+        worker.kill_with_all_below()
         await worker.ended()
 
 
@@ -106,7 +120,9 @@ async def output_of(module: str, arguments: Sequence[str], folder: Path, environ
         return await worker.output()
 
 
-async def _start(module: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Worker:
+async def _start(
+    module: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], *, heard: bool
+) -> Worker:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     said = folder / "said.txt"
     with said.open("ab") as stderr:
@@ -115,7 +131,7 @@ async def _start(module: str, arguments: Sequence[str], folder: Path, environmen
             cwd=folder,
             env={**kept, "PYTHONPATH": str(ROOT), "NO_PROXY": "*", **environment},
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE if heard else stderr,
             stderr=stderr,
             start_new_session=True,
         )

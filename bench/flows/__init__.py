@@ -1,0 +1,1 @@
+"""What flows cost and outlive: orchestration, memory, killed workers, cancelling, first rows, the whole line."""
