@@ -15,10 +15,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from pipeline.database import open_connection, open_engine
 from pipeline.embedded_postgres import EmbeddedPostgres, discard_embedded_postgres, embedded_postgres
 from pipeline.schema import migrate
+from tests.fixtures.command_line import warm_commands
+from tests.fixtures.memory import folder_in_memory
 from tests.fixtures.misbehaving_ranker import ranker, ranker_process
 from tests.fixtures.prefect_runs import prefect_api_url, prefect_in_reach
+from tests.fixtures.prefect_services import prefect_services, prefect_services_url
 
-__all__ = ["prefect_api_url", "prefect_in_reach", "ranker", "ranker_process"]
+__all__ = [
+    "prefect_api_url",
+    "prefect_in_reach",
+    "prefect_services",
+    "prefect_services_url",
+    "ranker",
+    "ranker_process",
+]
 
 _TEMPLATE = "recstream_template"
 _numbers = count(1)
@@ -41,15 +51,22 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _warm_commands() -> Iterator[None]:
+    """What the session's commands are forked from, if there are any."""
+    with warm_commands():
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """One embedded server for the whole session."""
-    folder = tmp_path_factory.mktemp("postgres")
-    try:
-        with embedded_postgres(folder) as server:
-            yield server
-    finally:
-        discard_embedded_postgres(folder)  # as root the data lies where the server's user can reach it
+    """One embedded server for the whole session, with the settings that a shop's has."""
+    with folder_in_memory(tmp_path_factory) as folder:
+        try:
+            with embedded_postgres(folder) as server:
+                yield server
+        finally:
+            discard_embedded_postgres(folder)  # as root the data may lie where the server's user can reach it
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from bench.limits.questions import first_questions
 from bench.limits.real_shop import real_shop
 from bench.limits.running import Ours, crew, limited_server
 from bench.limits.scenarios import Scenario, scenarios
-from bench.limits.sections import demand
+from bench.limits.sections import Demand, Figures, demand
 from bench.limits.server_log import ServedRequest, ServerLog, answered, read_server_log
 from bench.limits.shop import fill_shop
 from bench.limits.targets import TARGETS
@@ -52,6 +52,14 @@ def shop_url(database_url: str) -> str:
     with psycopg.connect(libpq_url(database_url)) as connection:
         fill_shop(connection, TINY.customers)
     return database_url
+
+
+@pytest.fixture(scope="module")
+def wanted(module_database_url: str) -> tuple[Demand, Figures]:
+    """What a run asks for where nothing limits it, and its figures."""
+    with psycopg.connect(libpq_url(module_database_url)) as connection:
+        fill_shop(connection, TINY.customers)
+    return asyncio.run(demand(module_database_url, TINY))
 
 
 def together(url: str, plan: Plan = TINY) -> Together:
@@ -178,11 +186,14 @@ def test_every_target_has_its_figure_in_the_table() -> None:
 # The bench itself, very small
 
 
-async def test_a_run_of_ours_is_measured_by_the_servers_log(shop_url: str) -> None:
-    wanted, figures = await demand(shop_url, TINY)
-    assert len(wanted.log.requests) == TINY.customers
-    assert wanted.most_tokens > 0
+def test_what_a_run_asks_for_is_measured_where_nothing_limits_it(wanted: tuple[Demand, Figures]) -> None:
+    of_a_run, figures = wanted
+    assert len(of_a_run.log.requests) == TINY.customers
+    assert of_a_run.most_tokens > 0
     assert figures["charged_vs_used_tokens"] > 1
+
+
+async def test_a_run_of_ours_is_measured_by_the_servers_log(shop_url: str) -> None:
     limited = Scenario("limited", LimitPlan(requests_per_minute=1_200, burst_seconds=0.5))
     found = await together(shop_url).ours("ours", limited, Ours(1, TINY.in_flight))
     assert found.lost == 0
@@ -225,9 +236,9 @@ async def test_the_log_of_a_server_that_goes_on_counts_its_answers(shop_url: str
         assert answered(server.log) == len(read_server_log(server.log).requests) == 3
 
 
-async def test_runs_are_stopped_by_their_caps(shop_url: str) -> None:
-    wanted, _ = await demand(shop_url, TINY)
-    money, tokens = await run_into_caps(shop_url, TINY, wanted.log)
+async def test_runs_are_stopped_by_their_caps(shop_url: str, wanted: tuple[Demand, Figures]) -> None:
+    of_a_run, _ = wanted
+    money, tokens = await run_into_caps(shop_url, TINY, of_a_run.log)
     assert money.overrun <= 0
     assert tokens.overrun <= 0
     assert money.used > 0

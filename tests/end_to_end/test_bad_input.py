@@ -171,7 +171,8 @@ async def test_a_second_run_while_one_is_going(recstream: CommandLine, database_
     async with hold_the_night(database_url):
         told = recstream("run", "--quiet")
     assert told.status == 2
-    assert told.complaint.startswith("recstream: another nightly run is going on: wait for it")
+    assert told.complaint.startswith("recstream: another nightly run is going on (")
+    assert "wait for it (`recstream status` shows it)" in told.complaint
     assert runs(database_url) == 0
 
 

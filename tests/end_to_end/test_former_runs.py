@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -34,12 +35,21 @@ async def test_the_last_runs_fit_on_a_screen_and_their_ids_can_be_copied(
     assert (told.status, told.stderr) == (0, "")
     heading, first, second, why = told.stdout.splitlines()
     assert heading.split() == ["run", "planned", "kind", "state", "customers", "cost"]
-    assert re.fullmatch(rf"{one.run_id}  \d{{4}}-\d\d-\d\d \d\d:\d\d  on demand  planned +1", first)
-    assert re.fullmatch(rf"{night.run_id}  \d{{4}}-\d\d-\d\d \d\d:\d\d  nightly    failed +2", second)
+    assert re.fullmatch(rf"{one.run_id}  \d{{4}}-\d\d-\d\d \d\d:\d\d UTC  on demand  planned +1", first)
+    assert re.fullmatch(rf"{night.run_id}  \d{{4}}-\d\d-\d\d \d\d:\d\d UTC  nightly    failed +2", second)
     assert why == "    the endpoint was gone"
     assert [(line["run_id"], line["state"], line["customers"]) for line in newest.document] == [
         (str(one.run_id), "planned", 1)
     ]
+
+
+async def test_the_last_runs_are_told_by_the_clock_of_the_shop(
+    database_url: str, engine: AsyncEngine, tmp_path: Path
+) -> None:
+    run = await add_run(engine, "a")
+    in_berlin = CommandLine(tmp_path, {"DATABASE_URL": database_url, "RECSTREAM_TIME_ZONE": "Europe/Berlin"})
+    assert run.created_at is not None
+    assert f"{run.created_at.astimezone(ZoneInfo('Europe/Berlin')):%Y-%m-%d %H:%M %Z}" in in_berlin("runs").stdout
 
 
 def test_without_a_run_there_is_nothing_to_list(recstream: CommandLine) -> None:

@@ -10,7 +10,7 @@ from pipeline.schema import migrate
 from tests.fixtures.command_line import CommandLine
 from tests.fixtures.releases import administer, as_superuser, tables_of
 
-HEAD = "0015"
+HEAD = "0018"
 
 
 @pytest.fixture

@@ -3,16 +3,15 @@
 import asyncio
 import getpass
 import re
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.domain import OrderKind, RunKind, RunState
+from pipeline.night_lock import hold_the_night
 from pipeline.orders import give_order, read_heard
 from pipeline.run_states import begin_run, end_run
 from pipeline.runs import Run, plan_run
@@ -57,29 +56,35 @@ except RecstreamError as error:
 class Crew:
     """Processes that serve the shards of one run, each its own."""
 
-    def __init__(self, settings: dict[str, str], run: Run) -> None:
-        self._settings, self._run = settings, run
-        self.processes: list[Process] = []
+    def __init__(self, recstream: CommandLine, run: Run, ends: AsyncExitStack) -> None:
+        self._recstream, self._run, self._ends = recstream, run, ends
+        self.processes: list[Started] = []
 
-    async def start(self, shard: int) -> Process:
+    async def start(self, shard: int) -> None:
         """One more, which serves this shard."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", WORKER, str(self._run.run_id), str(shard), env=self._settings, stdout=PIPE
-        )
-        self.processes.append(process)
-        return process
+        started = going_on(self._recstream, str(self._run.run_id), str(shard), program=WORKER)
+        self.processes.append(await self._ends.enter_async_context(started))
+
+    async def lose_one(self) -> None:
+        """Kill the one that was started last."""
+        victim = self.processes.pop().process
+        victim.kill()
+        await asyncio.to_thread(victim.wait, PATIENCE_S)
 
     async def said(self) -> list[str]:
         """What each of them says at its end."""
-        async with asyncio.timeout(PATIENCE_S):
-            return [(await process.communicate())[0].decode().strip() for process in self.processes]
+        return [(await asyncio.to_thread(process.end)).stdout.strip() for process in self.processes]
 
-    async def end(self) -> None:
-        """End those that have not ended, each by its id."""
-        for process in self.processes:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+
+@asynccontextmanager
+async def going_on(recstream: CommandLine, *words: str, program: str | None = None) -> AsyncIterator[Started]:
+    """A command, or a program, that goes on; it is over at the end, killed if need be."""
+    command = recstream.forked(*words, program=program)
+    started = await asyncio.to_thread(command.__enter__)
+    try:
+        yield started
+    finally:
+        await asyncio.to_thread(command.__exit__, None, None, None)
 
 
 @pytest.fixture
@@ -107,7 +112,7 @@ async def run(engine: AsyncEngine, shop: None) -> Run:
 
 @pytest.fixture
 def settings(database_url: str, held: HeldEndpoint, tmp_path: Path) -> dict[str, str]:
-    ours = {
+    return {
         "DATABASE_URL": database_url,
         "OPENAI_BASE_URL": held.base_url,
         "RECSTREAM_MODEL": "test-model",
@@ -116,16 +121,12 @@ def settings(database_url: str, held: HeldEndpoint, tmp_path: Path) -> dict[str,
         "RECSTREAM_SHARD_SIZE": str(SHARD),
         "RECSTREAM_HOME": str(tmp_path / "home"),
     }
-    return CommandLine(tmp_path, ours).environment({})
 
 
 @pytest.fixture
-async def crew(settings: dict[str, str], run: Run) -> AsyncIterator[Crew]:
-    started = Crew(settings, run)
-    try:
-        yield started
-    finally:
-        await started.end()
+async def crew(settings: dict[str, str], tmp_path: Path, run: Run) -> AsyncIterator[Crew]:
+    async with AsyncExitStack() as ends:
+        yield Crew(CommandLine(tmp_path, settings), run, ends)
 
 
 @pytest.fixture
@@ -168,9 +169,7 @@ async def test_a_pause_holds_all_processes_also_one_that_is_killed_and_started_a
     await comes_to(engine, "SELECT count(*) FROM slates WHERE state = 'complete'", 2 * AT_A_TIME)
     assert held.begun == 2 * AT_A_TIME, "what was in flight has ended, and nothing was sent since"
 
-    victim = crew.processes.pop()
-    victim.kill()
-    await victim.wait()
+    await crew.lose_one()
     await crew.start(1)
     await comes_to(engine, "SELECT count(*) FROM run_processes", 3)  # the dead one's row too
     assert held.begun == 2 * AT_A_TIME
@@ -192,9 +191,7 @@ async def test_a_limit_is_kept_over_all_processes_also_one_that_is_killed_and_st
     await held.let_go(2)
     await held.until(lambda held: held.begun == 5)
 
-    victim = crew.processes.pop()
-    victim.kill()
-    await victim.wait()
+    await crew.lose_one()
     await crew.start(1)
     await held.let_go(SHARD)
     await held.until(lambda held: held.begun >= 5 + SHARD - 3)
@@ -274,6 +271,17 @@ async def test_without_a_process_an_order_is_written_down_for_the_next_one(run: 
     )
 
 
+@pytest.mark.parametrize("words", [("drain",), ("cancel",), ("pause", "--wait")])
+async def test_who_answers_for_a_run_obeys_an_order_also_while_nobody_serves_a_shard_of_it(
+    run: Run, recstream: CommandLine, database_url: str, words: tuple[str, ...]
+) -> None:
+    async with hold_the_night(database_url):
+        told = await asyncio.to_thread(recstream, *words)
+    assert told.stdout.endswith(
+        ". Nobody serves a shard of it now: who answers for it obeys within 5 s, and whoever serves one next.\n"
+    )
+
+
 @pytest.mark.parametrize("kind", ["drain", "cancel"])
 async def test_to_end_a_run_whose_process_has_died_is_to_be_told_that_only_a_resume_works_on_it(
     run: Run, recstream: CommandLine, kind: str
@@ -291,17 +299,6 @@ def by_hand(settings: dict[str, str], tmp_path: Path, prefect_api_url: str) -> C
     return CommandLine(tmp_path, {**settings, "PREFECT_API_URL": prefect_api_url})
 
 
-@asynccontextmanager
-async def going_on(by_hand: CommandLine, *words: str) -> AsyncIterator[Started]:
-    """A command that goes on; it is over at the end, killed if need be."""
-    command = by_hand.started(*words)
-    started = await asyncio.to_thread(command.__enter__)
-    try:
-        yield started
-    finally:
-        await asyncio.to_thread(command.__exit__, None, None, None)
-
-
 async def test_a_night_that_is_paused_and_killed_is_resumed_as_a_paused_one_which_it_says(
     engine: AsyncEngine, held: HeldEndpoint, shop: None, by_hand: CommandLine
 ) -> None:
@@ -312,10 +309,11 @@ async def test_a_night_that_is_paused_and_killed_is_resumed_as_a_paused_one_whic
         said = await asyncio.to_thread(night.wait_for, "paused by")
         assert re.fullmatch(r"night: paused by .+@.+ \(as .+\) at .+ UTC: `recstream continue` ends it\n", said)
         night.process.kill()
-        await asyncio.to_thread(night.process.wait)
+        await asyncio.to_thread(night.process.wait, PATIENCE_S)
     asked = held.begun
     async with going_on(by_hand, "resume") as night:
         await asyncio.to_thread(night.wait_for, "night: paused by")
+        await comes_to(engine, "SELECT count(*) FROM run_orders WHERE kind = 'resume'", 1)
         status = await asyncio.to_thread(by_hand, "status", "--json")
         assert status.document["standing_orders"]["pause"]["ordered_by"].startswith(getpass.getuser())
         assert held.begun == asked

@@ -92,7 +92,7 @@ async def test_a_night_that_is_killed_is_gone_on_with_and_only_what_was_in_fligh
         async with night_process(scripted, settings) as process:
             await comes_to(engine, "SELECT count(*) FROM recommendations", 5)
             process.kill()
-        await comes_to(admin, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'recstream night'", 0)
+        await comes_to(admin, "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'recstream night%'", 0)
         before = await read(engine, "SELECT * FROM recommendations ORDER BY customer_id, rank")
 
         for name, value in settings.items():

@@ -16,7 +16,7 @@ from flows.cli.erasure import erase_everywhere, verify_everywhere
 from flows.prefect_erasure import erase_from_prefect
 from flows.prefect_files import erase_from_prefect_files
 from pipeline.domain import CustomerId
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, UnknownCustomerError
 from pipeline.mentions import Mentions
 from pipeline.settings import load_settings
 from tests.fixtures.prefect_runs import LEAVES_SOCKETS, run_on_demand
@@ -117,7 +117,7 @@ async def test_a_night_that_names_him_is_deleted_when_it_has_ended_and_counted_b
 
     async with get_client() as client:
         state: State[None] = Running() if going_on else Completed()
-        night: FlowRun = await client.create_flow_run(nightly, name="nightly", state=state)
+        night: FlowRun = await client.create_flow_run(nightly, name="nightly", state=state, tags=["recstream"])
         message = "the slate of customer 'c-live-99' was opened by another"
         await client.create_logs(
             [LogCreate(name="n", level=20, message=message, timestamp=datetime.now(UTC), flow_run_id=night.id)]
@@ -130,6 +130,68 @@ async def test_a_night_that_names_him_is_deleted_when_it_has_ended_and_counted_b
         finally:
             if going_on:
                 await client.delete_flow_run(night.id)
+
+
+async def test_a_report_that_has_him_among_the_slowest_is_deleted_and_one_that_has_another_stays() -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import ArtifactCreate
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+    async def keys() -> set[str | None]:
+        async with get_client() as client:
+            wanted = ArtifactFilter(key=ArtifactFilterKey(any_=["night-7a7a7a7a-report", "night-7b7b7b7b-report"]))
+            return {artifact.key for artifact in await client.read_artifacts(artifact_filter=wanted)}
+
+    async with get_client() as client:
+        for key, customer_id in (("night-7a7a7a7a-report", "17"), ("night-7b7b7b7b-report", "171")):
+            page = f"| Customer | Whole slate |\n| --- | --- |\n| `{customer_id}` | 17 s |\n"
+            await client.create_artifact(ArtifactCreate(key=key, type="markdown", data=page))
+    assert (await erase_from_prefect(CustomerId("17"), dry_run=True)).reports == 1
+    assert await keys() == {"night-7a7a7a7a-report", "night-7b7b7b7b-report"}
+    assert (await erase_from_prefect(CustomerId("17"))).reports == 1
+    assert await keys() == {"night-7b7b7b7b-report"}
+    assert (await erase_from_prefect(CustomerId("171"))).reports == 1
+
+
+async def test_what_another_project_has_stays_though_it_is_called_as_ours_and_names_him() -> None:
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import ArtifactCreate
+    from prefect.states import Completed
+
+    @flow(name="nightly")
+    def theirs() -> None: ...
+
+    async with get_client() as client:
+        run = await client.create_flow_run(theirs, name="nightly of c-two-5", state=Completed())
+        made = ArtifactCreate(key="night-of-sales", type="markdown", data="| `c-two-5` |")
+        artifact = await client.create_artifact(made)
+        erased = await erase_from_prefect(CustomerId("c-two-5"))
+        assert (erased.flow_runs, erased.reports) == (0, 0)
+        await client.delete_flow_run(run.id)
+        await client.delete_artifact(artifact.id)
+
+
+@pytest.mark.parametrize(("going_on", "expected"), [(True, (0, 1)), (False, (1, 0))])
+async def test_a_flow_run_for_a_list_that_he_is_in_is_deleted_when_it_has_ended_and_counted_before(
+    going_on: bool, expected: tuple[int, int]
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Completed, Running
+
+    from flows.on_demand import on_demand
+
+    async with get_client() as client:
+        state: State[None] = Running() if going_on else Completed()
+        asked = {"parameters": {"customer_id": None, "customer_ids": ["c-list-7", "c-list-77"]}}
+        run: FlowRun = await client.create_flow_run(
+            on_demand, name="on-demand 2 customers", parameters=asked, state=state
+        )
+        found = await erase_from_prefect(CustomerId("c-list-7"))
+        assert (found.flow_runs, found.going_on) == expected
+        assert (await erase_from_prefect(CustomerId("c-list-8"))).flow_runs == 0
+        if going_on:
+            await client.delete_flow_run(run.id)
 
 
 @pytest.mark.parametrize(
@@ -238,14 +300,18 @@ async def test_he_leaves_the_records_of_the_temporary_server_to_the_last_byte(tm
     assert erase_from_prefect_files(records, tmp_path / "none", Mentions(HIM)).rows == 0
 
 
-async def test_the_kept_error_of_a_flow_that_failed_for_him_is_deleted(engine: AsyncEngine, tmp_path: Path) -> None:
+async def test_the_kept_error_of_a_flow_that_failed_for_him_is_deleted(tmp_path: Path) -> None:
+    from prefect import flow
     from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
-    await add_article_shop(engine)
+    @flow(name="on-demand", persist_result=False)  # as of an earlier version, whose flows raised their errors
+    async def failing(customer_id: str) -> None:
+        raise UnknownCustomerError(f"customer {customer_id!r} is not in the customers table")
+
     storage = tmp_path / "storage"
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: storage}):
-        await run_on_demand(NOBODY)
-        await run_on_demand("c-unknown-1732")
+        await failing(NOBODY, return_state=True)
+        await failing("c-unknown-1732", return_state=True)
     before = sorted(storage.iterdir())
     assert len(before) == 2
     (storage / "somebody's own.json").write_text('{"customer": "c-nobody-1731"}')

@@ -3,7 +3,8 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -68,12 +69,30 @@ async def test_thirty_customers_of_the_demo_shop_get_slates_in_named_shards(
     assert state.message == f"run {run_id}: 30 of 30 customers, 300 rows"
     assert await scalar(engine, "SELECT count(*) FROM recommendations") == 300
     assert await scalar(engine, "SELECT count(DISTINCT customer_id) FROM current_recommendations") == 30
-    shards = ["shard 0: 12 customers", "shard 1: 12 customers", "shard 2: 6 customers"]
+    day = datetime.now(UTC).date()
+    shards = [
+        f"nightly {day} · 1 of 3 · customers 1-12",
+        f"nightly {day} · 2 of 3 · customers 13-24",
+        f"nightly {day} · 3 of 3 · customers 25-30",
+    ]
 
     async def all_are_known() -> bool:
         return await shard_names(state) == shards
 
     await becomes(all_are_known)  # the server takes in task runs behind the flow's back
+
+
+@pytest.mark.parametrize("placement", ["pool", "dask"])
+async def test_a_night_whose_workers_would_not_reach_its_database_is_refused_before_anything_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, placement: str
+) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    monkeypatch.setenv("RECSTREAM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RECSTREAM_PLACEMENT", placement)
+    state = await run_nightly()
+    assert state.is_failed()
+    assert "needs a database that all workers reach: set DATABASE_URL" in str(state.message)
+    assert not (tmp_path / "home").exists()
 
 
 async def test_a_shard_tells_its_customers_and_rows(engine: AsyncEngine) -> None:
@@ -91,7 +110,7 @@ async def test_a_shard_tells_its_customers_and_rows(engine: AsyncEngine) -> None
         return bool(told)
 
     await becomes(is_told)
-    assert told == ["shard 0: 2 customers, 20 rows committed"]
+    assert told == ["2 customers, 20 rows committed"]
 
 
 async def test_a_customer_without_a_slate_fails_the_flow_run_with_the_figure(
@@ -349,7 +368,8 @@ async def test_a_second_night_is_refused_while_one_is_going_and_does_not_disturb
     second = await run_nightly()
     ranker.behave()
 
-    assert second.is_failed()
+    assert second.is_cancelled()
+    assert str(second.message).startswith("another nightly run is going on")
     with pytest.raises(RunConflictError, match="another nightly run is going on"):
         await second.aresult()
     assert (await first).is_completed()

@@ -43,9 +43,12 @@ def test_the_night_refuses_what_it_does_not_know(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "left"),
-    [({"resume": RUN}, {"pending", "streaming", "short", "failed"}), ({"resume": RUN, "only": "failed"}, {"failed"})],
+    [
+        ({"resume": RUN}, {"pending", "streaming", "short", "failed"}),
+        ({"resume": RUN, "only": "failed"}, {"failed", "streaming"}),
+    ],
 )
-def test_a_run_is_resumed_with_all_that_is_left_or_the_failed_slates_alone(
+def test_a_run_is_resumed_with_all_that_is_left_or_the_failed_slates_and_what_died_over_them(
     wanted: dict[str, Any], left: set[str]
 ) -> None:
     assert set(NightlyParameters.model_validate(wanted).left) == left

@@ -28,6 +28,19 @@ def test_a_configured_server_that_does_not_answer_is_an_error_and_no_other_is_st
         server_in_reach()
 
 
+def test_a_password_in_the_address_is_not_told_and_the_server_is_found_all_the_same(prefect_api_url: str) -> None:
+    told: list[str] = []
+    with_password = prefect_api_url.replace("//", "//somebody:s3cret@")
+    with temporary_settings({PREFECT_API_URL: with_password}), prefect_server(told.append):
+        pass
+    assert told == [f"Prefect: using the server at {prefect_api_url}"]
+    with (
+        temporary_settings({PREFECT_API_URL: NOBODY.replace("//", "//somebody:s3c@ret@")}),
+        pytest.raises(ConfigurationError, match="at PREFECT_API_URL http://127"),
+    ):
+        server_in_reach()
+
+
 def test_a_healthy_server_answers_and_a_closed_port_does_not(prefect_api_url: str) -> None:
     assert answers(prefect_api_url)
     assert not answers(NOBODY)

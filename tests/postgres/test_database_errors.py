@@ -17,7 +17,8 @@ from pipeline.database import address, libpq_url, open_connection, open_engine
 from pipeline.embedded_postgres import EmbeddedPostgres, discard_embedded_postgres, embedded_postgres
 from pipeline.errors import ConfigurationError, DatabaseError, DatabaseUnavailableError
 from pipeline.night_lock import hold_the_night
-from pipeline.schema import migrate, require_current
+from pipeline.schema import migrate
+from pipeline.schema_version import require_current
 from tests.fixtures.shop import add_run, change, read, scalar
 
 PASSWORD = "geheim"

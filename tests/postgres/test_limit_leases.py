@@ -417,3 +417,62 @@ def test_a_clock_that_is_set_back_lets_no_dead_process_live_on(connection: psyco
 
     longest = connection.execute("SELECT max(expires_at) <= clock_timestamp() + interval '5 s' FROM limit_leases")
     assert longest.fetchone() == (True,)
+
+
+def even_out_beside(waiter: MadeUpProcess, demand: int, *nights: tuple[MadeUpProcess, int]) -> None:
+    for _ in range(UNTIL_EVEN + 1):
+        for night, asked in nights:
+            night.renew(asked)
+        waiter.renew(demand, precedence=True)
+
+
+def test_what_is_asked_for_on_demand_has_what_it_needs_before_any_night(connection: psycopg.Connection) -> None:
+    nights, waiter = some(connection, 8), MadeUpProcess(connection)
+    nights[0].renew(1_000, accepted=1, known_requests=60.0)
+    even_out_beside(waiter, 1, *((night, 1_000) for night in nights))
+
+    need = (12 * 1 + 1.2) / 60
+    assert need > 1 / 9, "without precedence it would have less"
+    assert waiter.share.portion == pytest.approx(need, abs=0.01)
+    assert portions(*nights) == pytest.approx([(1 - need) / 8] * 8, abs=0.01)
+
+
+def test_what_is_asked_for_on_demand_leaves_the_night_half_of_the_whole(connection: psycopg.Connection) -> None:
+    (night,), waiters = some(connection, 1), some(connection, 3)
+    night.renew(1_000, accepted=1, known_requests=600.0)
+    for _ in range(UNTIL_EVEN + 1):
+        night.renew(1_000)
+        for waiter in waiters:
+            waiter.renew(1_000, precedence=True)
+
+    assert night.share.portion == pytest.approx(0.5, abs=0.01)
+    assert portions(*waiters) == pytest.approx([0.5 / 3] * 3, abs=0.01)
+
+
+def test_on_demand_has_all_that_a_night_leaves_and_a_night_all_that_is_not_asked_for(
+    connection: psycopg.Connection,
+) -> None:
+    (night,), waiter = some(connection, 1), MadeUpProcess(connection)
+    night.renew(1, accepted=1, known_requests=600.0)
+    even_out_beside(waiter, 1_000, (night, 1))
+    assert waiter.share.portion > 0.9
+
+    even_out_beside(waiter, 0, (night, 1_000))
+    assert night.share.portion > 0.9
+
+
+@given(nights=st.lists(st.integers(0, 3_000), max_size=4), waiters=st.lists(st.integers(0, 3_000), max_size=4))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_with_precedence_too_the_whole_is_used_and_never_more(
+    module_connection: psycopg.Connection, nights: list[int], waiters: list[int]
+) -> None:
+    module_connection.execute("DELETE FROM limit_leases; UPDATE endpoint_limits SET requests_per_minute = 600")
+    processes = some(module_connection, len(nights) + len(waiters))
+    for _ in range(UNTIL_EVEN + 1):
+        for number, (process, demand) in enumerate(zip(processes, [*nights, *waiters], strict=True)):
+            process.renew(demand, precedence=number >= len(nights))
+            held = module_connection.execute("SELECT coalesce(sum(held), 0) FROM limit_leases").fetchone()
+            assert held is not None
+            assert held[0] <= 1 + LITTLE
+    if processes:
+        assert sum(portions(*processes)) == pytest.approx(1, abs=0.01)

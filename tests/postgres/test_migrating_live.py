@@ -16,7 +16,7 @@ from pipeline.night_lock import hold_the_night
 from pipeline.schema import migrate
 from tests.fixtures.releases import Rows, administer, as_superuser, leave_as, rows_of, shape_of
 
-HEAD = "0015"
+HEAD = "0018"
 Move = tuple[str | None, str | None]
 
 # Ends its own connection in the middle of a migration: before the n-th change of the schema.

@@ -15,7 +15,7 @@ from pipeline.schema import migrate
 from pipeline.tables import metadata
 from tests.fixtures.releases import RELEASES, administer, as_superuser, leave_as, rows_of, shape_of, tables_of
 
-HEAD = "0015"
+HEAD = "0018"
 OURS = set(metadata.tables) | {"current_recommendations", "live_recommendations", "standing_orders", "standing_rules"}
 
 

@@ -1,6 +1,7 @@
 """One night at a time on a real server: a second one is refused, and a dead one stands in nobody's way."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -8,13 +9,13 @@ from psycopg import AsyncConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pipeline.database import NIGHT_LOCK, libpq_url
-from pipeline.errors import RunConflictError
+from pipeline.errors import NightTakenError, RunConflictError
 from pipeline.night_lock import hold_the_night
-from tests.fixtures.shop import change, scalar
+from tests.fixtures.shop import add_run, change, scalar
 
 KILL_HOLDER = """
     SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
-    WHERE datname = current_database() AND application_name = 'recstream night'
+    WHERE datname = current_database() AND application_name LIKE 'recstream night%'
 """
 HOLDERS = """
     SELECT count(*) FROM pg_locks JOIN pg_database ON oid = database
@@ -23,7 +24,8 @@ HOLDERS = """
 
 HOLDER = """
     SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)
-    WHERE locktype = 'advisory' AND granted AND datname = current_database() AND application_name = 'recstream night'
+    WHERE locktype = 'advisory' AND granted AND datname = current_database()
+        AND application_name LIKE 'recstream night%'
 """
 WAITERS = """
     SELECT count(*) FROM pg_locks JOIN pg_database ON oid = database
@@ -38,6 +40,15 @@ async def test_a_second_night_is_refused_in_one_line(database_url: str) -> None:
             async with hold_the_night(database_url):
                 pytest.fail("two nights at a time")
     assert "\n" not in str(refused.value)
+    assert f"(before its first customer on {socket.gethostname()} since 20" in str(refused.value)
+
+
+async def test_a_second_night_is_told_which_run_it_meets(database_url: str, engine: AsyncEngine) -> None:
+    run = await add_run(engine, "a")
+    async with hold_the_night(database_url):
+        with pytest.raises(NightTakenError, match=f"going on \\(run {run.run_id} on "):
+            async with hold_the_night(database_url):
+                pytest.fail("two nights at a time")
 
 
 async def test_the_night_is_free_again_after_its_holder(database_url: str, engine: AsyncEngine) -> None:

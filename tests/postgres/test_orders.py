@@ -32,10 +32,10 @@ from pipeline.orders import (
     read_standing,
     take_no_more_orders,
 )
-from pipeline.orders.hearing import ALIVE_S
 from pipeline.run_lock import hold_new_run
 from pipeline.run_states import begin_run, end_run
 from pipeline.runs import Run
+from pipeline.shard_ledger import ALIVE_S
 from tests.fixtures.readers import add_slates, runs_that_readers_see
 from tests.fixtures.shop import add_run, change, read, scalar
 

@@ -19,7 +19,8 @@ from pipeline.group_commit import open_group_commit
 from pipeline.loading import load_file
 from pipeline.night_lock import hold_the_night
 from pipeline.roles import Role
-from pipeline.schema import migrate, plan_migration, require_current
+from pipeline.schema import migrate, plan_migration
+from pipeline.schema_version import require_current
 from pipeline.slates import SlateLedger
 from tests.fixtures.releases import administer, as_superuser
 from tests.fixtures.shop import add_run, change, row_of, scalar, some_candidates
@@ -145,6 +146,7 @@ def test_the_roles_have_exactly_these_rights(prepared: str) -> None:
         ("writer", "rejects_files", "ISU"),
         ("writer", "run_orders", "S"),  # and of some columns I
         ("writer", "run_processes", "DISU"),
+        ("writer", "run_shards", "ISU"),
         ("writer", "runs", "IS"),  # and of some columns U
         ("writer", "slates", "IS"),  # the same
         ("writer", "spenders", "DISU"),

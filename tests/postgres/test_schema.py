@@ -8,11 +8,12 @@ from pipeline.database import open_connection, open_engine
 from pipeline.domain import CustomerId, RunKind
 from pipeline.errors import ConfigurationError, DatabaseError, SchemaError
 from pipeline.runs import plan_run
-from pipeline.schema import migrate, plan_migration, require_current
+from pipeline.schema import migrate, plan_migration
+from pipeline.schema_version import known_versions, require_current
 from tests.fixtures.releases import administer, tables_of
 from tests.fixtures.shop import RANKER, add_run, change, scalar
 
-HEAD = "0015"
+HEAD = "0018"
 
 
 def test_a_database_without_tables_is_told_to_be_initialised(empty_database_url: str) -> None:
@@ -67,6 +68,9 @@ def test_the_plan_of_an_empty_database_names_every_step_and_changes_nothing(empt
         "0013",
         "0014",
         "0015",
+        "0016",
+        "0017",
+        "0018",
     ]
     assert plan.steps[0].purpose.startswith("The first tables: ")
     assert all("\n" not in step.purpose for step in plan.steps)
@@ -93,6 +97,9 @@ def test_the_plan_of_a_released_database_names_the_steps_that_are_left(empty_dat
         "0013",
         "0014",
         "0015",
+        "0016",
+        "0017",
+        "0018",
     ]
 
 
@@ -221,3 +228,7 @@ async def test_a_view_of_the_shop_takes_the_place_of_a_table(admin: AsyncEngine,
     assert await scalar(admin, readers_see) == "1", "the second is out of stock, by the shop's own table"
     await change(admin, "UPDATE own.articles SET stock = 1 - CAST(stock > 0 AS integer)")
     assert await scalar(admin, readers_see) == "2"
+
+
+def test_the_versions_that_commands_know_are_those_that_the_migrations_lead_to(empty_database_url: str) -> None:
+    assert list(known_versions()) == [step.version for step in plan_migration(empty_database_url).steps]

@@ -220,3 +220,28 @@ def _headers(limit: int, remaining: int) -> Mapping[str, str]:
 
 def _share(requests_per_minute: float) -> Share:
     return Share(requests_per_minute=requests_per_minute, requests_from="headers")
+
+
+async def test_the_first_request_that_somebody_waits_for_is_sent_before_there_is_a_share_and_the_second_is_not() -> (
+    None
+):
+    nothing_yet = Share(processes=9, portion=0.0, requests_per_minute=0.0, endpoint_requests_per_minute=600.0)
+    night, waiter = Limiter(4), Limiter(4, first_at_once=True)
+    for limiter in (night, waiter):
+        limiter.allot(nothing_yet)
+
+    async with asyncio.timeout(SOON_S):
+        (await waiter.admit(100)).end(GOOD, None)
+    waiting = [asyncio.create_task(limiter.admit(100)) for limiter in (night, waiter)]
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in waiting)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_an_endpoint_that_asks_to_be_left_alone_is_left_alone_by_who_waits_too() -> None:
+    limiter = Limiter(4, first_at_once=True, patience_s=1)
+    limiter.allot(Share(closed_for_s=60.0, closed_because="another was told so"))
+    with pytest.raises(EndpointClosedError):
+        await limiter.admit(100)
